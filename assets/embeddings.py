@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import dagster as dg
 
-from ingest_pipeline.ingestion.ingest import Publication
+from ingest_pipeline.ingestion.summary import Publication
 from ingest_pipeline.postgres.catalog.reports import RunProgress
 from ingest_pipeline.postgres.ledger.embedding_cache import Cost
 from ingest_pipeline.preparation.batches import PreparedDocument

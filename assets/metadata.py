@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import dagster as dg
 
-from ingest_pipeline.ingestion.ingest import Publication
+from ingest_pipeline.ingestion.summary import Publication
 from ingest_pipeline.preparation.batches import PreparedDocument
 from ingest_pipeline.reporting.data_versions import code_versions
 from ingest_pipeline.resources.names import DagsterNames

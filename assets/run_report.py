@@ -15,8 +15,8 @@ from ingest_pipeline.assets.metadata import metadata_metadata
 from ingest_pipeline.assets.shared_partitions import PartitionWork, shared_metadata
 from ingest_pipeline.assets.skipped import SkippedDocuments, stale_observations
 from ingest_pipeline.errors import UnavailableError
-from ingest_pipeline.ingestion.ingest import Publication
 from ingest_pipeline.ingestion.outcome import Problem
+from ingest_pipeline.ingestion.summary import Publication
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.planning.source_comparison import Page

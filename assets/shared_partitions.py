@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import dagster as dg
 
 from ingest_pipeline.assets.chunks import preview
-from ingest_pipeline.ingestion.ingest import Publication
+from ingest_pipeline.ingestion.summary import Publication
 from ingest_pipeline.postgres.catalog.documents import PartitionState
 from ingest_pipeline.preparation.batches import PreparedDocument
 from ingest_pipeline.reporting.materializations import cost_metadata, usage_metadata

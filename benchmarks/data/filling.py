@@ -14,7 +14,7 @@ from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.lance.changes import Change, StagedFragment
 from ingest_pipeline.lance.chunk_table import TableRow, chunk_table
 from ingest_pipeline.planning.plan import DocumentPlan
-from ingest_pipeline.postgres.catalog import documents
+from ingest_pipeline.postgres.catalog import documents, prepared_documents
 from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.postgres.ledger import sagas
 from ingest_pipeline.postgres.ledger.sagas import SagaKind
@@ -49,13 +49,15 @@ class _Filling:
             DocumentPlan(key, key, SourceObject(key, "filled", 1, datetime.now(UTC)), None)
             for key in map(document_key, numbers)
         ]
-        documents.insert_documents(
+        prepared_documents.insert_documents(
             connection, generation=self._corpus, saga=self._saga, recipe=_RECIPE, documents=plans
         )
         connection.execute(
             "UPDATE ingest_pipeline.document SET chunk_count = %s WHERE saga = %s", (ROWS_PER_DOCUMENT, self._saga)
         )
-        documents.add_chunks(connection, (chunk for number in numbers for chunk in chunk_rows(self._saga, number)))
+        prepared_documents.add_chunks(
+            connection, (chunk for number in numbers for chunk in chunk_rows(self._saga, number))
+        )
         documents.publish_documents(connection, self._saga, version)
         sagas.forget_fragments(connection, self._saga)
         return Change(self._staged)

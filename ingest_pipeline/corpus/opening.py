@@ -27,7 +27,7 @@ from ingest_pipeline.lance.changes import NewColumns
 from ingest_pipeline.lance.files.spool import Spool, spool_name
 from ingest_pipeline.lance.storage import storage_options
 from ingest_pipeline.lance.table import LanceTable
-from ingest_pipeline.postgres.catalog import corpora, documents
+from ingest_pipeline.postgres.catalog import corpora, prepared_documents
 from ingest_pipeline.postgres.catalog.binding import mismatch, rebind
 from ingest_pipeline.postgres.catalog.corpora import GenerationRow, GenerationState
 from ingest_pipeline.postgres.database import Connection, Database
@@ -194,7 +194,7 @@ def _take_settings(corpus: Corpus, row: GenerationRow, settings: CorpusSettings)
         if locked != row or corpora.is_bound(connection, row.name):
             return True  # another process was faster: read the row again
         for dead in sagas.abandon_dead(connection, row.name, limit=SILENCE_SECONDS)[0]:
-            documents.forget_documents(connection, dead)
+            prepared_documents.forget_documents(connection, dead)
         if any(other.kind != SagaKind.CREATE for other in sagas.unfinished(connection, row.name)):
             return False
         failures.forget_failures(connection, row.name)

@@ -29,7 +29,7 @@ from ingest_pipeline.lance.erasing import SegmentRemoval, VersionContent, conten
 from ingest_pipeline.lance.filters import one_of
 from ingest_pipeline.maintenance.indexing import DOCUMENT_INDICES, column_indices, replace_segments
 from ingest_pipeline.maintenance.sweep import sweep
-from ingest_pipeline.postgres.catalog import documents, gates
+from ingest_pipeline.postgres.catalog import documents, gates, prepared_documents
 from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.postgres.ledger import erasures, sagas
 from ingest_pipeline.postgres.ledger.sagas import SagaKind
@@ -122,7 +122,7 @@ class _Removal:
             )
         reason = "documents were erased while it was unfinished"
         for saga in sagas.abandon_live(connection, self.corpus.generation, reason, keep=[self.saga]):
-            documents.forget_documents(connection, saga)
+            prepared_documents.forget_documents(connection, saga)
         gates.forget_details(connection, self.corpus.generation)
         self.rows.clear()
         self.rows.update(erasures.remove_rows(connection, self.corpus.generation, self.keys))

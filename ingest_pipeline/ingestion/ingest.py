@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from time import perf_counter
 from uuid import UUID
 
@@ -15,14 +14,13 @@ from ingest_pipeline.errors import (
     CorpusMismatchError,
     GenerationRetiredError,
     IngestError,
-    PublicationBlockedError,
     StaleError,
     TableDamagedError,
     TooRecentError,
     UnavailableError,
 )
 from ingest_pipeline.failpoints import Boundary, boundary
-from ingest_pipeline.gates.judge import Gates, Judgement
+from ingest_pipeline.gates.judge import Gates
 from ingest_pipeline.ingestion.columns.column_changes import (
     ChangedColumns,
     ColumnUpdate,
@@ -34,6 +32,7 @@ from ingest_pipeline.ingestion.columns.column_changes import (
 from ingest_pipeline.ingestion.columns.reread import Reread, reread
 from ingest_pipeline.ingestion.groups import groups
 from ingest_pipeline.ingestion.metrics import count_failure, count_others, count_publication, named
+from ingest_pipeline.ingestion.summary import BlockedDocuments, Publication, Summary
 from ingest_pipeline.ingestion.touched import TouchedObjects
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
@@ -41,7 +40,7 @@ from ingest_pipeline.planning.removal_guard import is_suspicious, withheld
 from ingest_pipeline.planning.source_comparison import Planner
 from ingest_pipeline.postgres.catalog import documents
 from ingest_pipeline.postgres.catalog.corpora import GenerationState
-from ingest_pipeline.postgres.catalog.documents import CopiedDocument
+from ingest_pipeline.postgres.catalog.prepared_documents import CopiedDocument
 from ingest_pipeline.postgres.ledger import failures
 from ingest_pipeline.postgres.ledger.sagas import SagaKind
 from ingest_pipeline.preparation.batches import PreparedDocument
@@ -52,55 +51,12 @@ from ingest_pipeline.processes import frozen_heap
 from ingest_pipeline.saga.documents import DocumentRows
 from ingest_pipeline.saga.lifecycle import Saga
 from ingest_pipeline.telemetry.logs import get_logger
-from ingest_pipeline.types import Price, Usage
+from ingest_pipeline.types import Usage
 
 log = get_logger(__name__)
 
 # A document that changes during this many attempts in a row is written faster than it can be read.
 _PLANNINGS = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Publication:
-    """One published saga and what it did."""
-
-    saga: UUID
-    base_version: int
-    version: int
-    documents: Sequence[PreparedDocument]
-    removed: Sequence[DocumentPlan]
-    usage: Usage
-    price: Price | None
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class BlockedDocuments:
-    """Documents of one prepared publication that did not pass its gates."""
-
-    saga: UUID
-    plans: Sequence[DocumentPlan]
-    error: PublicationBlockedError
-
-
-@dataclass(slots=True)
-class Summary:
-    """The outcome of the plans of a run."""
-
-    publications: list[Publication] = field(default_factory=list[Publication])
-    unchanged: list[DocumentPlan] = field(default_factory=list[DocumentPlan])
-    on_hold: list[DocumentPlan] = field(default_factory=list[DocumentPlan])
-    """Documents that were not ingested, because a rollback put them on hold."""
-    too_recent: dict[str, tuple[DocumentPlan, IngestError]] = field(
-        default_factory=dict[str, tuple[DocumentPlan, IngestError]]
-    )
-    """Empty files that may still be written to, and are deferred to a later run."""
-    failed: dict[str, tuple[DocumentPlan, IngestError]] = field(
-        default_factory=dict[str, tuple[DocumentPlan, IngestError]]
-    )
-    blocked: list[BlockedDocuments] = field(default_factory=list[BlockedDocuments])
-    judgements: list[Judgement] = field(default_factory=list[Judgement])
-    """What the gates found, in order."""
 
 
 class Ingestion:

@@ -26,7 +26,8 @@ from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.gates.judge import Gates, Judgement
 from ingest_pipeline.ingestion.context import open_context, open_generation
 from ingest_pipeline.ingestion.estimate import Estimate, estimate
-from ingest_pipeline.ingestion.ingest import Ingestion, Summary
+from ingest_pipeline.ingestion.ingest import Ingestion
+from ingest_pipeline.ingestion.summary import Summary
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.planning.removal_guard import check_removals

@@ -13,10 +13,11 @@ from ingest_pipeline.embedding.base import EmbeddingClient
 from ingest_pipeline.errors import IngestError, UnreadableError
 from ingest_pipeline.event_loop import run_blocking
 from ingest_pipeline.ingestion.context import release_holds
-from ingest_pipeline.ingestion.ingest import Ingestion, Publication, Summary
+from ingest_pipeline.ingestion.ingest import Ingestion
 from ingest_pipeline.ingestion.metrics import named
 from ingest_pipeline.ingestion.outcome import IngestOutcome, Problem, SkippedDocument
 from ingest_pipeline.ingestion.recipe_guard import RecipeGuard
+from ingest_pipeline.ingestion.summary import Publication, Summary
 from ingest_pipeline.ingestion.workers.pool import WorkerPool, WorkerSettings
 from ingest_pipeline.planning.backoff import clear_resolved, read_retry_backoff
 from ingest_pipeline.planning.context import IngestContext

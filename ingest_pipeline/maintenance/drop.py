@@ -21,7 +21,7 @@ from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.corpus.table_identity import this_database
 from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.failpoints import Boundary, boundary
-from ingest_pipeline.postgres.catalog import corpora, documents
+from ingest_pipeline.postgres.catalog import corpora, prepared_documents
 from ingest_pipeline.postgres.catalog.corpora import Generation, GenerationState
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.postgres.ledger import extension_results, sagas
@@ -102,7 +102,7 @@ def _fence(database: Database, found: Sequence[Generation]) -> None:
             rows = corpora.lock_generations(connection, [generation.name for generation in found])
         for name, row in rows.items():
             for saga in sagas.abandon_live(connection, name, "the corpus was dropped"):
-                documents.forget_documents(connection, saga)
+                prepared_documents.forget_documents(connection, saga)
             if row.state != GenerationState.DROPPED:
                 with boundary(Boundary.GENERATION_MOVED):
                     corpora.set_state(connection, name, GenerationState.DROPPED)

@@ -15,14 +15,15 @@ from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.embedding.base import EmbeddingClient
 from ingest_pipeline.errors import ConflictError
 from ingest_pipeline.ingestion.estimate import Estimate, count
-from ingest_pipeline.ingestion.ingest import Ingestion, Summary
+from ingest_pipeline.ingestion.ingest import Ingestion
+from ingest_pipeline.ingestion.summary import Summary
 from ingest_pipeline.lance.changes import Change, Removal
 from ingest_pipeline.lance.checks.damage import DamagedFragment
 from ingest_pipeline.lance.filters import one_of
 from ingest_pipeline.maintenance.audit import AuditReport
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
-from ingest_pipeline.postgres.catalog import documents
+from ingest_pipeline.postgres.catalog import documents, prepared_documents
 from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.postgres.ledger.sagas import SagaKind
 from ingest_pipeline.saga.documents import publish_documents
@@ -71,7 +72,7 @@ def remove_damaged(context: IngestContext, damaged: Sequence[DamagedFragment]) -
             keys = list(documents.documents_in(connection, corpus.generation, head, {one.number for one in damaged}))
             latest = documents.latest_documents(connection, corpus.generation, keys=keys)
             plans = [DocumentPlan(document.key, document.partition, None, document) for document in latest]
-            documents.insert_documents(
+            prepared_documents.insert_documents(
                 connection, generation=corpus.generation, saga=saga.id, recipe=context.recipe, documents=plans
             )
         saga.prepared()

@@ -14,7 +14,8 @@ from ingest_pipeline.config.user_extensions import NO_EXTENSIONS, Extensions
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.partitioning import FILE, PartitionScheme
 from ingest_pipeline.sources.filters import EVERYTHING, Selection
-from ingest_pipeline.sources.local import OnExcluded, ignore_excluded
+from ingest_pipeline.sources.local import ignore_excluded
+from ingest_pipeline.sources.local_listing import OnExcluded
 from ingest_pipeline.sources.object_store import ObjectSource
 from ingest_pipeline.sources.sidecars import paired
 from ingest_pipeline.types import Price, Recipe, SourceObject

@@ -13,7 +13,7 @@ from ingest_pipeline.errors import IngestError
 from ingest_pipeline.lance.changes import StagedFragment
 from ingest_pipeline.lance.chunk_table import TableRow
 from ingest_pipeline.planning.plan import DocumentPlan
-from ingest_pipeline.postgres.catalog.documents import FinishedDocument
+from ingest_pipeline.postgres.catalog.prepared_documents import FinishedDocument
 from ingest_pipeline.preparation.reading.document_reader import DocumentReader
 from ingest_pipeline.preparation.reading.edits import DocumentEdit
 from ingest_pipeline.preparation.reading.preview import ChunkPreview

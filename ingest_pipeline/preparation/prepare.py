@@ -21,7 +21,7 @@ from ingest_pipeline.lance.changes import StagedFragment
 from ingest_pipeline.lance.moves import StagedMoves
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
-from ingest_pipeline.postgres.catalog import documents
+from ingest_pipeline.postgres.catalog import prepared_documents
 from ingest_pipeline.preparation.batches import ChunkBatch, PreparedDocument
 from ingest_pipeline.preparation.reading.edits import EditReader
 from ingest_pipeline.preparation.reading.extension_calls import ExtensionCalls
@@ -129,7 +129,7 @@ class Preparation:
 
     def _insert_plans(self) -> None:
         with self._context.corpus.database.transaction() as connection:
-            documents.insert_documents(
+            prepared_documents.insert_documents(
                 connection,
                 generation=self._context.corpus.generation,
                 saga=self._saga.id,

@@ -40,7 +40,7 @@ from ingest_pipeline.lance.versions.manifests import NewVersion
 from ingest_pipeline.lance.versions.version_mark import VersionMark
 from ingest_pipeline.maintenance.sweep import saga_of_file
 from ingest_pipeline.planning.context import IngestContext
-from ingest_pipeline.postgres.catalog import corpora, documents
+from ingest_pipeline.postgres.catalog import corpora, documents, prepared_documents
 from ingest_pipeline.postgres.catalog.binding import binding_of, rebind
 from ingest_pipeline.postgres.catalog.corpora import GenerationRow
 from ingest_pipeline.postgres.database import Connection
@@ -263,7 +263,7 @@ class _Rebuild:
         if wanted:
             for rows in chunk_rows(self._corpus.table, self._content.version, wanted):
                 with self._corpus.database.transaction() as connection:
-                    documents.add_chunks(connection, rows)
+                    prepared_documents.add_chunks(connection, rows)
 
     def _read_source(self, added: Sequence[TableDocument]) -> set[str]:
         """Record ETag and hash of documents whose bytes produce the rows of the table; returns their keys."""
@@ -325,7 +325,7 @@ class _Rebuild:
             for ended in sagas.abandon_live(
                 connection, corpus.generation, "the catalog was rebuilt", keep=[self._saga]
             ):
-                documents.forget_documents(connection, ended)
+                prepared_documents.forget_documents(connection, ended)
             if head.table_uri != corpus.table.uri:
                 with boundary(Boundary.RELOCATED):
                     rebind(connection, head.name, replace(binding_of(head), table_uri=corpus.table.uri))

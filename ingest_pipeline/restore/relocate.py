@@ -28,7 +28,7 @@ from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.lance.storage import storage_options, table_uri
 from ingest_pipeline.lance.table import LanceTable
 from ingest_pipeline.lance.versions.store_check import check_store
-from ingest_pipeline.postgres.catalog import corpora, documents
+from ingest_pipeline.postgres.catalog import corpora, documents, prepared_documents
 from ingest_pipeline.postgres.catalog.binding import binding_of, rebind
 from ingest_pipeline.postgres.catalog.corpora import GenerationRow, GenerationState
 from ingest_pipeline.postgres.database import Connection, Database
@@ -117,7 +117,7 @@ def _copy_in(database: Database, folder: str, row: GenerationRow) -> Corpus | No
 
 def _move_table(connection: Connection, there: Corpus, row: GenerationRow) -> GenerationRow:
     for ended in sagas.abandon_live(connection, row.name, f"the table was moved to {there.table.uri}"):
-        documents.forget_documents(connection, ended)
+        prepared_documents.forget_documents(connection, ended)
     with boundary(Boundary.RELOCATED):
         rebind(connection, row.name, replace(binding_of(row), table_uri=there.table.uri))
     moved = replace(row, table_uri=there.table.uri)

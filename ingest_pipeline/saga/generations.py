@@ -24,7 +24,7 @@ from ingest_pipeline.errors import ConfigurationError, GenerationRetiredError, N
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.lance.storage import storage_options
 from ingest_pipeline.lance.table import LanceTable
-from ingest_pipeline.postgres.catalog import corpora, documents
+from ingest_pipeline.postgres.catalog import corpora, prepared_documents
 from ingest_pipeline.postgres.catalog.corpora import Generation, GenerationDifference, GenerationState
 from ingest_pipeline.postgres.database import Connection, Database
 from ingest_pipeline.postgres.ledger import sagas
@@ -182,7 +182,7 @@ def _move(corpus: Corpus, before: GenerationState, after: GenerationState, *, al
 
 def _end_sagas(connection: Connection, corpus: Corpus, error: str) -> None:
     for saga in sagas.abandon_live(connection, corpus.generation, error):
-        documents.forget_documents(connection, saga)
+        prepared_documents.forget_documents(connection, saga)
 
 
 def opened(database: Database, corpus: str, found: Generation) -> Corpus:

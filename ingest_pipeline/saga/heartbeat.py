@@ -12,7 +12,7 @@ from uuid import UUID
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.corpus.protocol import HEARTBEAT_SECONDS
 from ingest_pipeline.errors import FencedError, IngestError, UnavailableError
-from ingest_pipeline.postgres.catalog import documents
+from ingest_pipeline.postgres.catalog import prepared_documents
 from ingest_pipeline.postgres.ledger import sagas
 from ingest_pipeline.telemetry.logs import get_logger
 
@@ -69,7 +69,7 @@ def fail(corpus: Corpus, saga: UUID, reason: BaseException | str) -> None:
     try:
         with corpus.database.transaction() as connection:
             if sagas.mark_failed(connection, saga, error):
-                documents.forget_documents(connection, saga)
+                prepared_documents.forget_documents(connection, saga)
     except UnavailableError:
         message = f"Saga {saga} could not be marked as failed in the ledger; recovery will end it."
         log.warning("corpus %s: %s", corpus.generation, message)

@@ -19,7 +19,7 @@ from ingest_pipeline.corpus.protocol import SILENCE_SECONDS
 from ingest_pipeline.corpus.table_identity import check_holds_head, examine
 from ingest_pipeline.errors import ConflictError, ForeignWriteError
 from ingest_pipeline.lance.changes import OWNER_PROPERTY
-from ingest_pipeline.postgres.catalog import documents
+from ingest_pipeline.postgres.catalog import prepared_documents
 from ingest_pipeline.postgres.catalog.corpora import GenerationRow
 from ingest_pipeline.postgres.ledger import sagas
 from ingest_pipeline.postgres.ledger.sagas import SagaState
@@ -100,7 +100,7 @@ def _abandon(corpus: Corpus, silence: float, dead_runs: Sequence[str]) -> list[U
             lock(connection, corpus)
             ended, busy = sagas.abandon_dead(connection, corpus.generation, limit=silence, dead_runs=dead_runs)
             for saga in ended:
-                documents.forget_documents(connection, saga)
+                prepared_documents.forget_documents(connection, saga)
         count_settled(ended, SagaState.ABANDONED)
         abandoned += ended
         if not busy:

@@ -31,7 +31,7 @@ from ingest_pipeline.lance.changes import Change, StagedFragment
 from ingest_pipeline.lance.chunk_table import OWN_COLUMNS, table_columns
 from ingest_pipeline.lance.filters import one_of
 from ingest_pipeline.planning.removal_guard import is_suspicious, withheld_rollback
-from ingest_pipeline.postgres.catalog import documents, history, holds
+from ingest_pipeline.postgres.catalog import documents, history, holds, prepared_documents
 from ingest_pipeline.postgres.catalog.history import VersionDifference
 from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.postgres.ledger import sagas
@@ -238,7 +238,7 @@ class _Rollback:
         _check_retained(self._corpus, self._version)
         with self._corpus.database.transaction() as connection:
             history.insert_copies(connection, self._corpus.generation, self._saga, self._changes)
-            values = documents.columns_of_saga(connection, self._saga)
+            values = prepared_documents.columns_of_saga(connection, self._saga)
             sagas.touch(connection, self._saga)
         self._values = {key: self._columns.conform(found) for key, found in values.items()}
         for part in _parts([change for change in self._changes if change.chunk_count]):

@@ -67,7 +67,7 @@ from ingest_pipeline.restore import relocate
 from ingest_pipeline.saga import blocked, lifecycle, publish, reconcile
 from ingest_pipeline.saga import documents as saga_documents
 from ingest_pipeline.search import access, search
-from ingest_pipeline.sources import local
+from ingest_pipeline.sources import local, local_files
 from ingest_pipeline.types import text_hash
 
 _POWER_CUTS = (
@@ -344,11 +344,11 @@ def no_time_of_change() -> None:
     def etag(found: os.stat_result) -> str:
         return f"{found.st_ino:x}-{found.st_mtime_ns:x}-0-{found.st_size:x}"
 
-    plug(local, "_etag", etag)
+    plug(local_files, "etag_of", etag)
 
 
 def racily_clean_files_are_trusted() -> None:
-    plug(local, "_wait_for_next_clock_step", answering(None))
+    plug(local, "wait_for_next_clock_step", answering(None))
 
 
 def fence_of_fixed_length() -> None:

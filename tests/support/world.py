@@ -18,7 +18,8 @@ from ingest_pipeline.embedding.openai import OpenAIEmbedder
 from ingest_pipeline.failpoints import Boundary
 from ingest_pipeline.ingestion.batch import batch_jobs
 from ingest_pipeline.ingestion.context import open_context
-from ingest_pipeline.ingestion.ingest import Ingestion, Summary
+from ingest_pipeline.ingestion.ingest import Ingestion
+from ingest_pipeline.ingestion.summary import Summary
 from ingest_pipeline.lance.changes import Change, Removal, TableChange
 from ingest_pipeline.lance.erasing import NOTES
 from ingest_pipeline.lance.files.spool import spool_name

@@ -10,7 +10,7 @@ from ingest_pipeline.config.options.checks import refusals
 from ingest_pipeline.parsing.text_decoding import fallback_encoding
 from ingest_pipeline.partitioning import PartitionScheme
 from ingest_pipeline.sources.filters import Selection
-from ingest_pipeline.sources.local import FollowLinks
+from ingest_pipeline.sources.local_listing import FollowLinks
 from ingest_pipeline.types import OnUnreadable
 
 

@@ -21,8 +21,8 @@ from ingest_pipeline.lance.chunk_table import table_columns
 from ingest_pipeline.lance.column_files import ColumnChange, ColumnFile, NewValues, stage_columns
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
-from ingest_pipeline.postgres.catalog import documents, history, holds
-from ingest_pipeline.postgres.catalog.documents import CopiedDocument
+from ingest_pipeline.postgres.catalog import documents, history, holds, prepared_documents
+from ingest_pipeline.postgres.catalog.prepared_documents import CopiedDocument
 from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.postgres.ledger import failures, sagas
 from ingest_pipeline.preparation.reading.document_columns import read_columns
@@ -143,7 +143,7 @@ def _values_of_chunks(updates: Sequence[ColumnUpdate]) -> dict[str, Values]:
 
 def _insert(context: IngestContext, saga: Saga, updates: Sequence[ColumnUpdate]) -> dict[str, CopiedDocument]:
     changes = [
-        documents.ColumnChange(
+        prepared_documents.ColumnChange(
             update.plan.key,
             update.plan.latest.saga,
             update.plan.source,
@@ -154,10 +154,10 @@ def _insert(context: IngestContext, saga: Saga, updates: Sequence[ColumnUpdate])
         if update.plan.latest is not None and update.plan.source is not None
     ]
     with boundary(Boundary.FRAGMENT_RECORDED), context.corpus.database.transaction() as connection:
-        copied = documents.insert_column_changes(connection, saga.id, changes)
+        copied = prepared_documents.insert_column_changes(connection, saga.id, changes)
         history.copy_chunk_rows(connection, saga.id, [update.plan.key for update in updates if update.chunks is None])
         rows = (replace(row, saga=saga.id) for update in updates for row in update.chunks or ())
-        documents.add_chunks(connection, rows)
+        prepared_documents.add_chunks(connection, rows)
     return copied
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.embedding.base import OpenAISettings
-from ingest_pipeline.ingestion.ingest import Summary
+from ingest_pipeline.ingestion.summary import Summary
 from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.telemetry.propagation import carried
 

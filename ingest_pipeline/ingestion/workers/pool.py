@@ -10,7 +10,7 @@ from uuid import UUID
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.embedding.base import OpenAISettings
 from ingest_pipeline.errors import WorkersDiedError
-from ingest_pipeline.ingestion.ingest import Publication, Summary
+from ingest_pipeline.ingestion.summary import Publication, Summary
 from ingest_pipeline.ingestion.workers.messages import Assignment, Part, PartDone, PartFailed
 from ingest_pipeline.ingestion.workers.parts import SMALLEST_PART, parts, weight
 from ingest_pipeline.ingestion.workers.processes import Event, WorkerProcesses, how_it_ended

@@ -10,8 +10,8 @@ from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.errors import ConfigurationError, IngestError, ReembeddingIncompleteError, UnreadableError
 from ingest_pipeline.ingestion.context import find_corpus
-from ingest_pipeline.ingestion.ingest import Summary
 from ingest_pipeline.ingestion.reembed import Action, Reembedding, begin
+from ingest_pipeline.ingestion.summary import Summary
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.postgres.catalog import reports
 from ingest_pipeline.postgres.catalog.corpora import GenerationState

@@ -11,7 +11,7 @@ from uuid import UUID
 from psycopg.types.json import Jsonb
 
 from ingest_pipeline.errors import FencedError
-from ingest_pipeline.postgres.catalog import documents
+from ingest_pipeline.postgres.catalog import prepared_documents
 from ingest_pipeline.postgres.database import Connection, sanitize_text
 from ingest_pipeline.postgres.sql import query
 from ingest_pipeline.types import Finding
@@ -128,7 +128,7 @@ def overtake(connection: Connection, saga: UUID) -> list[UUID]:
 
 
 def _forget(connection: Connection, saga: UUID) -> None:
-    documents.forget_documents(connection, saga)
+    prepared_documents.forget_documents(connection, saga)
     connection.execute(query("forget_prepared_files"), {"saga": saga})
 
 

@@ -7,7 +7,6 @@ server inherits a descriptor of ``data``.
 """
 
 import contextlib
-import fcntl
 import os
 import random
 import secrets
@@ -22,11 +21,13 @@ import tempfile
 import time
 from collections.abc import Generator, Sequence
 from pathlib import Path
-from typing import IO, ClassVar
+from typing import IO
 
 from ingest_pipeline.errors import ConfigurationError, DatabaseUnavailableError
 from ingest_pipeline.postgres.embedded import keeper
 from ingest_pipeline.postgres.embedded.binaries import REMEDY, ServerAccount, find_binaries, opened, server_environment
+from ingest_pipeline.postgres.embedded.server_files import flush_folder, private_file, remove_partial, try_lock
+from ingest_pipeline.postgres.embedded.share import Share
 from ingest_pipeline.postgres.url import write_url
 from ingest_pipeline.private_folder import make_private
 
@@ -37,8 +38,6 @@ _READY_WITHIN = 60.0
 _STOPS_WITHIN = 60.0
 _TURN_WITHIN = 200.0
 """Seconds to wait for other processes that start or stop the server; each of them takes less."""
-_REMOVED_WITHIN = 10.0
-"""Seconds to wait for a killed starter whose initdb still writes."""
 _PORTS = range(20_000, 32_000)
 """Ports below those that the kernel gives to clients, which could take the port during a restart."""
 _RETRY_FOR = 10.0
@@ -63,7 +62,7 @@ class EmbeddedPostgres:
         self._log = self._directory / "server.log"
         self._prepare = prepare
         self._account = ServerAccount()
-        self._share = _Share(self._directory / "users.lock")
+        self._share = Share(self._directory / "users.lock")
 
     def start(self) -> str:
         """Find or start the server, and register this process as a user until `release` or the end of the process.
@@ -120,14 +119,14 @@ class EmbeddedPostgres:
     def _one_at_a_time(self) -> Generator[None]:
         try:
             make_private(self._directory)
-            lock = _private_file(self._directory / "start.lock")
+            lock = private_file(self._directory / "start.lock")
         except OSError as error:
             message = f"The folder {str(self._directory)!r} cannot hold a database: {error.strerror}"
             remedy = f"Set INGEST_STATE to a folder that this user may write to. {REMEDY}"
             raise ConfigurationError(message, remedy) from error
         with lock:
             deadline = time.monotonic() + _TURN_WITHIN
-            while not _locked(lock):
+            while not try_lock(lock):
                 if time.monotonic() > deadline:
                     raise self._failure("is being started or stopped by another process, which does not end")
                 time.sleep(_POLL)
@@ -142,7 +141,7 @@ class EmbeddedPostgres:
     def _initialize(self) -> None:
         binaries = self._binaries()
         for half in self._directory.glob("data.*"):  # from a process that was killed during initialization
-            _remove(half)
+            remove_partial(half)
         # The folder has another name until it is complete, so that a killed process leaves no partial database.
         new = Path(tempfile.mkdtemp(prefix="data.", dir=self._directory))
         self._account.own(new)
@@ -178,7 +177,7 @@ class EmbeddedPostgres:
         if not password.exists():
             new = self._directory / "password.new"
             new.unlink(missing_ok=True)
-            with _private_file(new) as file:
+            with private_file(new) as file:
                 file.write(secrets.token_hex(16).encode())
                 file.flush()
                 os.fsync(file.fileno())
@@ -188,9 +187,9 @@ class EmbeddedPostgres:
     def _find_or_launch(self) -> int:
         """Wait until the running server is ready, or start one; return its port."""
         deadline = time.monotonic() + _READY_WITHIN
-        with _private_file(self._directory / "server.lock") as lock:
+        with private_file(self._directory / "server.lock") as lock:
             # The processes of a server hold the lock, also those of another account or in another container.
-            while not _locked(lock):
+            while not try_lock(lock):
                 if port := self._ready_port():
                     return port
                 if time.monotonic() > deadline:
@@ -209,7 +208,7 @@ class EmbeddedPostgres:
         server = self._binaries() / "postgres"
         self._remove_stale_pid_file()
         for folder in (self._directory, *self._directory.parents):  # any of them, and what is in them, may be new
-            _flush_folder(folder)
+            flush_folder(folder)
         deadline = time.monotonic() + _RETRY_FOR
         while True:
             port = self._choose_port()
@@ -223,7 +222,7 @@ class EmbeddedPostgres:
     def _comes_up(self, server: list[str], lock: IO[bytes], port: int) -> bool:
         """Start a server and its keeper; False if the server ended before it was ready."""
         ended, keepers_end = os.pipe()
-        with os.fdopen(ended, "rb") as ending, _private_file(self._log) as log, opened(self._data) as data:
+        with os.fdopen(ended, "rb") as ending, private_file(self._log) as log, opened(self._data) as data:
             assert data is not None  # noqa: S101  a folder was given
             with os.fdopen(keepers_end, "wb"):
                 arguments = [str(self._directory), keepers_end, *self._account.ids, *server]
@@ -257,8 +256,8 @@ class EmbeddedPostgres:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, how)
         deadline = time.monotonic() + _STOPS_WITHIN
-        with _private_file(self._directory / "server.lock") as lock:
-            while not _locked(lock):
+        with private_file(self._directory / "server.lock") as lock:
+            while not try_lock(lock):
                 if time.monotonic() > deadline:
                     raise self._failure("does not stop")
                 time.sleep(_POLL)
@@ -326,78 +325,12 @@ def served(url: str | None, directory: Path) -> Generator[str]:
         server.release()
 
 
-class _Share:
-    """The registration of a user: a shared lock that the kernel releases when the process ends, however it ends."""
-
-    taken_here: ClassVar["set[_Share]"] = set()
-    """The shares of this process. The class refers to them, because a caller may keep the url without the object."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._descriptor = -1
-
-    @property
-    def taken(self) -> bool:
-        return self in self.taken_here
-
-    def take(self) -> None:
-        if not self.taken:
-            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            self.taken_here.add(self)
-            fcntl.flock(self._descriptor, fcntl.LOCK_SH)
-
-    def is_last(self) -> bool:
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
-
-    def drop(self) -> None:
-        if self.taken:
-            self.taken_here.remove(self)
-            os.close(self._descriptor)
-
-    @classmethod
-    def drop_all(cls) -> None:
-        for share in list(cls.taken_here):
-            share.drop()
-
-
-# A forked child inherits its parent's lock. It would count as a user, and could stop its parent's server.
-os.register_at_fork(after_in_child=_Share.drop_all)
-
-
 def _answers(port: int) -> bool:
     """Whether a Postgres server answers the TLS request, which precedes authentication."""
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=2) as connection:
         connection.sendall(struct.pack("!ii", 8, 80877103))
         return connection.recv(1) in {b"S", b"N"}
     return False
-
-
-def _private_file(path: Path) -> IO[bytes]:
-    """Open a file for appending, and create it with access for this account only."""
-    return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600), "ab")
-
-
-def _flush_folder(folder: Path) -> None:
-    """Let the names in a folder survive a power cut, unless this user cannot have changed them."""
-    with contextlib.suppress(PermissionError):
-        opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(opened)
-        finally:
-            os.close(opened)
-
-
-def _locked(file: IO[bytes]) -> bool:
-    """Lock a file until this process and all children that inherit it close it; False if the lock is taken."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _command_line(pid: int) -> bytes:
@@ -410,16 +343,7 @@ def _command_line(pid: int) -> bytes:
 def _last_lines(output: str) -> str:
     """Return the last lines of a program's output as one line, without the messages of pg_ctl."""
     lines = [line.strip() for line in output.splitlines()]
-    told = [
+    shown = [
         line for line in lines if line and not line.startswith(("pg_ctl:", "waiting for", "stopped waiting", "Examine"))
     ]
-    return " / ".join(told[-4:])
-
-
-def _remove(folder: Path) -> None:
-    """Remove a partial database. The initdb of a killed process may still write to it for a moment."""
-    deadline = time.monotonic() + _REMOVED_WITHIN
-    while folder.exists() and time.monotonic() < deadline:
-        shutil.rmtree(folder, ignore_errors=True)
-        if folder.exists():
-            time.sleep(0.1)
+    return " / ".join(shown[-4:])

@@ -16,7 +16,7 @@ from ingest_pipeline.errors import EmbeddingInputError, IngestError
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.lance.changes import StagedFragment
 from ingest_pipeline.lance.chunk_table import TableRow, chunk_table
-from ingest_pipeline.postgres.catalog import documents as document_rows
+from ingest_pipeline.postgres.catalog import prepared_documents
 from ingest_pipeline.postgres.catalog.chunk_ranges import share_chunks
 from ingest_pipeline.postgres.ledger import sagas
 from ingest_pipeline.preparation.batches import ChunkBatch, DocumentInProgress, PreparedDocument
@@ -158,8 +158,10 @@ class WriteStage:
             with boundary(Boundary.FRAGMENT_RECORDED), self._corpus.database.transaction() as connection:
                 if fragment is not None:
                     sagas.record_fragment(connection, self._saga, name=fragment.name, row_count=fragment.row_count)
-                document_rows.add_chunks(connection, (row.chunk for row in rows))
-                document_rows.finish_documents(connection, self._saga, [document.finish() for document in finished])
+                prepared_documents.add_chunks(connection, (row.chunk for row in rows))
+                prepared_documents.finish_documents(
+                    connection, self._saga, [document.finish() for document in finished]
+                )
                 for document in finished:
                     if document.edit is not None:
                         share_chunks(connection, self._saga, document.plan.key, document.edit.ranges)
@@ -180,4 +182,4 @@ class WriteStage:
 
     def _drop(self, key: str) -> None:
         with self._corpus.database.transaction() as connection:
-            document_rows.drop_document(connection, self._saga, key)
+            prepared_documents.drop_document(connection, self._saga, key)

@@ -16,7 +16,7 @@ from ingest_pipeline.cli._output import estimate_line
 from ingest_pipeline.embedding.openai import OpenAIEmbedder
 from ingest_pipeline.errors import ColumnValueError, SourceUnavailableError
 from ingest_pipeline.ingestion.estimate import count, estimate
-from ingest_pipeline.ingestion.ingest import Summary
+from ingest_pipeline.ingestion.summary import Summary
 from ingest_pipeline.maintenance.compaction import compact
 from ingest_pipeline.maintenance.indexing import column_indices, update_indices
 from ingest_pipeline.maintenance.repair import repair

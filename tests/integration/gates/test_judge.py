@@ -10,7 +10,7 @@ import pytest
 
 from ingest_pipeline.chunking.content_defined import Chunker
 from ingest_pipeline.errors import ConfigurationError
-from ingest_pipeline.ingestion.ingest import Summary
+from ingest_pipeline.ingestion.summary import Summary
 from ingest_pipeline.types import Finding
 from tests.support.servers.embedding_server import EmbeddingServer
 from tests.support.world import World, paragraphs

@@ -12,9 +12,9 @@ from ingest_pipeline.embedding.base import EmbeddingClient
 from ingest_pipeline.embedding.openai import OpenAIEmbedder
 from ingest_pipeline.errors import RecipeWithheldError, RemovalsWithheldError, SpendingLimitError
 from ingest_pipeline.ingestion import run as run_module
-from ingest_pipeline.ingestion.ingest import Publication
 from ingest_pipeline.ingestion.outcome import IngestOutcome
 from ingest_pipeline.ingestion.run import IngestRun, RunOptions
+from ingest_pipeline.ingestion.summary import Publication
 from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.planning.source_comparison import Page
 from tests.support.world import World, paragraphs

@@ -15,7 +15,7 @@ from ingest_pipeline.embedding.openai import OpenAIEmbedder
 from ingest_pipeline.errors import AuditError, ConflictError, TableDamagedError, TableUnavailableError
 from ingest_pipeline.failpoints import Boundary
 from ingest_pipeline.ingestion.context import find_corpus
-from ingest_pipeline.ingestion.ingest import Summary
+from ingest_pipeline.ingestion.summary import Summary
 from ingest_pipeline.maintenance.audit import audit
 from ingest_pipeline.maintenance.maintain import maintain
 from ingest_pipeline.maintenance.repair import estimate_repair, repair

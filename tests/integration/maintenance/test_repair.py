@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from ingest_pipeline.embedding.openai import OpenAIEmbedder
-from ingest_pipeline.ingestion.ingest import Summary
+from ingest_pipeline.ingestion.summary import Summary
 from ingest_pipeline.maintenance.repair import repair
 from ingest_pipeline.saga.transaction import transaction
 from tests.support.world import World, paragraphs

@@ -11,7 +11,8 @@ import pytest
 
 from ingest_pipeline.embedding.openai import OpenAIEmbedder
 from ingest_pipeline.errors import RollbackRefusedError, VersionGoneError
-from ingest_pipeline.ingestion.ingest import Ingestion, Summary
+from ingest_pipeline.ingestion.ingest import Ingestion
+from ingest_pipeline.ingestion.summary import Summary
 from ingest_pipeline.lance.table import LanceTable
 from ingest_pipeline.maintenance.maintain import maintain
 from ingest_pipeline.maintenance.retention import retain

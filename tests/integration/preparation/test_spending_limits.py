@@ -19,7 +19,8 @@ from ingest_pipeline.embedding.openai import OpenAIEmbedder
 from ingest_pipeline.errors import DocumentTooLargeError, SpendingLimitError
 from ingest_pipeline.ingestion.context import open_context
 from ingest_pipeline.ingestion.estimate import count, estimate
-from ingest_pipeline.ingestion.ingest import Ingestion, Summary
+from ingest_pipeline.ingestion.ingest import Ingestion
+from ingest_pipeline.ingestion.summary import Summary
 from ingest_pipeline.planning.run_backoff import record_run_failure, waiting_backoff
 from ingest_pipeline.planning.source_comparison import Planner
 from ingest_pipeline.preparation.spending_guard import read_spent

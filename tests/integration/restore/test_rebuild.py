@@ -22,7 +22,7 @@ from ingest_pipeline.errors import (
 )
 from ingest_pipeline.lance.changes import Change, Removal
 from ingest_pipeline.maintenance.maintain import maintain
-from ingest_pipeline.postgres.catalog import corpora, documents
+from ingest_pipeline.postgres.catalog import corpora, prepared_documents
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.postgres.embedded.binaries import ServerAccount, find_binaries
 from ingest_pipeline.postgres.embedded.server import EmbeddedPostgres
@@ -314,7 +314,7 @@ def test_a_writer_that_is_still_active_elsewhere_is_noticed(
     old = backup()
     publish_more(world)
     restored = opened(world, old)
-    add = documents.add_chunks
+    add = prepared_documents.add_chunks
 
     def publish_first(*arguments: object) -> None:
         monkeypatch.undo()
@@ -322,7 +322,7 @@ def test_a_writer_that_is_still_active_elsewhere_is_noticed(
         world.ingest()
         add(*arguments)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
-    monkeypatch.setattr(documents, "add_chunks", publish_first)
+    monkeypatch.setattr(prepared_documents, "add_chunks", publish_first)
     with pytest.raises(ConflictError):
         rebuild(restored)
     texts = world.texts()

@@ -16,7 +16,7 @@ from psycopg.errors import CheckViolation
 from ingest_pipeline.errors import FencedError, UnavailableError
 from ingest_pipeline.lance.changes import Change
 from ingest_pipeline.planning.plan import DocumentPlan
-from ingest_pipeline.postgres.catalog import documents
+from ingest_pipeline.postgres.catalog import prepared_documents
 from ingest_pipeline.postgres.database import Connection, Database, DatabaseConflictError
 from ingest_pipeline.postgres.ledger import sagas
 from ingest_pipeline.postgres.ledger.sagas import SagaKind
@@ -50,7 +50,7 @@ def planned_rows(world: World, saga: Saga) -> int:
 
 def plan_a_document(world: World, saga: Saga) -> None:
     with world.corpus.database.transaction() as connection:
-        documents.insert_documents(
+        prepared_documents.insert_documents(
             connection,
             generation=world.corpus.generation,
             saga=saga.id,

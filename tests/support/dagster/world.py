@@ -16,7 +16,7 @@ from ingest_pipeline.cli import _dagster, _session
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.embedding.base import OpenAISettings
 from ingest_pipeline.embedding.openai import OpenAIEmbedder
-from ingest_pipeline.ingestion.ingest import Summary
+from ingest_pipeline.ingestion.summary import Summary
 from ingest_pipeline.maintenance.audit import AuditReport, audit
 from ingest_pipeline.maintenance.repair import repair
 from ingest_pipeline.orchestration.build import build_definitions

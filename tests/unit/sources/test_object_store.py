@@ -14,7 +14,7 @@ import pytest
 
 from ingest_pipeline.errors import ConfigurationError, DocumentChangedError, DocumentError, SourceUnavailableError
 from ingest_pipeline.sources.filters import Selection
-from ingest_pipeline.sources.local import FollowLinks
+from ingest_pipeline.sources.local_listing import FollowLinks
 from ingest_pipeline.sources.object_store import ObjectSource
 
 pytestmark = pytest.mark.promise("source-faults")

@@ -10,8 +10,8 @@ import pytest
 from ingest_pipeline.assets import ingest_run
 from ingest_pipeline.cli import _session
 from ingest_pipeline.ingestion import groups, run
-from ingest_pipeline.ingestion.ingest import Publication
 from ingest_pipeline.ingestion.run import IngestRun
+from ingest_pipeline.ingestion.summary import Publication
 from ingest_pipeline.postgres.ledger import sagas
 from ingest_pipeline.postgres.ledger.sagas import SagaKind
 from tests.support.dagster.cli import Cli, environment_of

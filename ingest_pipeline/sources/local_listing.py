@@ -1,0 +1,153 @@
+"""Lists a local folder and all below it: which entries are documents, and which links are followed."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ingest_pipeline.sources.local_files import NOT_THERE, readable_name, regular_file, source_object
+from ingest_pipeline.types import SourceObject
+
+ExclusionReasonOf = Callable[[str], str | None]
+"""Returns why a name is excluded, or None if it is included. The name of a folder ends in a slash."""
+OnExcluded = Callable[[str, str], None]
+"""Called with name and reason of each entry that is not listed."""
+FollowLinks = Literal["anywhere", "inside", "never"]
+"""Which links of a folder are followed. ``inside``, the default, follows links to targets in the same folder.
+
+With ``anywhere``, anyone who can put a link into the folder can have any file embedded that this process may read.
+"""
+_UNFINISHED = re.compile(r"^(\.#|\.~|~\$)|(\.tmp|\.part|\.crdownload|\.swp|.~)$")
+"""Temporary names under which editors, browsers and office programs write a file before they rename it."""
+
+
+class Listing:
+    """One walk through a folder and all below it."""
+
+    def __init__(
+        self, keys: KeyRange, links: Links, exclusion_reason_of: ExclusionReasonOf, on_excluded: OnExcluded
+    ) -> None:
+        self._keys = keys
+        self._links = links
+        self._exclusion_reason_of = exclusion_reason_of
+        self._on_excluded = on_excluded
+
+    def walk(self, folder: Path, prefix: str = "", above: tuple[tuple[int, int], ...] = ()) -> Iterator[SourceObject]:
+        """The documents below a folder, in order of their keys.
+
+        Args:
+            folder: The folder.
+            prefix: What precedes the names of its entries in their keys.
+            above: Device and inode of the folders above it.
+        """
+        own = folder.stat()
+        identity = (own.st_dev, own.st_ino)
+        if identity in above:
+            self._note(prefix, "link back to a folder above")
+            return
+        for name, entry in self._sorted_entries(folder, prefix):
+            shown = readable_name(prefix + name)
+            if not name.endswith("/"):
+                yield from self._file(prefix + name, entry)
+            elif not self._keys.excludes(shown) and not self._is_excluded(shown):
+                try:
+                    yield from self.walk(entry, prefix + name, (*above, identity))
+                except FileNotFoundError:  # removed while listing
+                    continue
+
+    def _sorted_entries(self, folder: Path, prefix: str) -> list[tuple[str, Path]]:
+        """Entries sorted by name, with a slash after the names of folders: the order in which object stores list."""
+        found: list[tuple[str, Path]] = []
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_symlink() and (refusal := self._links.refusal(Path(entry.path))):
+                    self._note(readable_name(prefix + entry.name), refusal)
+                    continue
+                try:
+                    slash = "/" if entry.is_dir() else ""
+                except OSError as error:
+                    if error.errno not in NOT_THERE:
+                        if self._is_excluded(readable_name(prefix + entry.name)):
+                            continue
+                        raise
+                    slash = ""
+                found.append((entry.name + slash, Path(entry.path)))
+        return sorted(found, key=lambda entry: (readable := readable_name(entry[0]), readable != entry[0]))
+
+    def _file(self, key: str, entry: Path) -> Iterator[SourceObject]:
+        shown = readable_name(key)
+        try:
+            found = regular_file(entry)
+        except OSError:
+            if not self._is_excluded(shown):
+                raise
+            return
+        if found is None:
+            if entry.is_symlink():
+                self._note(shown, "link that leads nowhere")
+            elif os.path.lexists(entry):
+                self._note(shown, "neither a file nor a folder")
+        elif _UNFINISHED.search(entry.name):
+            self._note(shown, "name of a file that is still being written")
+        elif shown != key and os.path.lexists(entry.with_name(shown.rpartition("/")[2])):
+            self._note(shown, "name that is not UTF-8 and looks like another one")
+        else:
+            yield source_object(key, found)
+
+    def _is_excluded(self, shown: str) -> bool:
+        reason = self._exclusion_reason_of(shown)
+        if reason is not None:
+            self._note(shown, reason)
+        return reason is not None
+
+    def _note(self, shown: str, reason: str) -> None:
+        if self._keys.contains(shown):
+            self._on_excluded(shown, reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Links:
+    """Which links below a folder are followed."""
+
+    root: Path
+    follow: FollowLinks
+
+    def refusal(self, path: Path, descriptor: int | None = None) -> str | None:
+        """Why the file at a path is excluded because of a link; None if it is not.
+
+        Args:
+            path: A path below the folder.
+            descriptor: An opened file, whose real path is examined instead.
+        """
+        if self.follow == "anywhere":
+            return None
+        root = os.path.realpath(self.root)
+        real = os.path.realpath(path) if descriptor is None else str(Path(f"/proc/self/fd/{descriptor}").readlink())
+        if not real.startswith(os.path.join(root, "")):  # noqa: PTH118  the file system's root ends in a slash already
+            return "link out of the source"
+        # The kernel appends a remark to the name of a file that was replaced since it was opened.
+        wanted = os.path.join(root, path.relative_to(self.root))  # noqa: PTH118
+        if self.follow == "never" and real.removesuffix(" (deleted)") != wanted.removesuffix(" (deleted)"):
+            return "link"
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRange:
+    """Keys after one key and below one folder; both may be empty."""
+
+    after: str
+    below: str
+
+    def contains(self, key: str) -> bool:
+        """Whether a key is in the range."""
+        return key > self.after and key.startswith(self.below)
+
+    def excludes(self, folder: str) -> bool:
+        """Whether nothing below a folder is in the range. The folder's name ends in a slash."""
+        is_before = folder < self.after and not self.after.startswith(folder)
+        return is_before or not (folder.startswith(self.below) or self.below.startswith(folder))
