@@ -23,7 +23,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ingest_pipeline.errors import UnavailableError
+from ingest_pipeline.errors import UnavailableError, VersionGoneError
 from ingest_pipeline.maintenance.audit import audit
 from tests.support.servers.ports import free_port
 from tests.support.storm.dagster import Dagster
@@ -33,9 +33,12 @@ from tests.support.storm.killer import Killer
 from tests.support.storm.latest_reader import read_latest
 from tests.support.storm.processes import adopt_orphans, command_line, descendants, kill_below
 from tests.support.storm.readers import read
-from tests.support.storm.settling import judge, settle, tend
+from tests.support.storm.settling import find_unnoticed, judge, settle, tend
 from tests.support.storm.stage import Stage, stage
-from tests.support.storm.writers import (
+from tests.support.storm.users.erasures import erase_again_and_again
+from tests.support.storm.users.gates import decide_again_and_again
+from tests.support.storm.users.notices import Postman, listen_again_and_again
+from tests.support.storm.users.writers import (
     ENDING_SECONDS,
     Acknowledgements,
     Victims,
@@ -64,6 +67,10 @@ class Load:
     """Maximum number of seconds between two programs of one writer."""
     hurt_every: float
     """Maximum number of seconds between two disruptions."""
+    decide_every: float
+    """Maximum number of seconds between two decisions about blocked publications."""
+    erase_every: float
+    """Maximum number of seconds between two erasures."""
     backfill_every: float
     ticks: int
     """Sensor ticks within which everything has to settle."""
@@ -71,8 +78,8 @@ class Load:
     """Run Dagster's daemon and web server. Otherwise only the command line starts Dagster runs."""
 
 
-LONG = Load(20.0, 24, 2, 2, 2.5, 8.0, 6.0, 45.0, 10, daemon=True)
-SHORT = Load(0.6, 8, 1, 2, 1.0, 1.0, 1.5, 0.0, 3, daemon=False)
+LONG = Load(20.0, 24, 2, 2, 2.5, 8.0, 6.0, 20.0, 40.0, 45.0, 10, daemon=True)
+SHORT = Load(0.6, 8, 1, 2, 1.0, 1.0, 1.5, 3.0, 8.0, 0.0, 3, daemon=False)
 
 
 class Crew:
@@ -120,21 +127,31 @@ def _blow_and_judge(place: Stage, load: Load) -> None:
     for _ in range(load.documents):
         driver.once()
     with ExitStack() as stack:
+        postman = _postman(place) if load.daemon and place.s3 is not None else None
         dagster = stack.enter_context(_dagster(place)) if load.daemon else None
         acknowledged = Acknowledgements(place)
         place.fail_share()
-        _blow(place, load, driver=driver, dagster=dagster, acknowledged=acknowledged)
+        _blow(place, load, driver, dagster, postman, acknowledged)
         place.fail_share(0)
         if dagster is not None:
+            if postman is not None:
+                find_unnoticed(place)
             settle(place, dagster, load.ticks)
         else:
             tend(place, load.ticks)
         judge(place, acknowledged, dagster)
 
 
+def _postman(place: Stage) -> Postman:
+    """Notices of the source, for Dagster and the listener."""
+    postman = Postman(place)
+    place.events = postman.address
+    return postman
+
+
 @contextmanager
 def _dagster(place: Stage) -> Generator[Dagster]:
-    dagster = Dagster(place.environment("dagster"), place.directory, free_port())
+    dagster = Dagster(place.environment("dagster", gated=True, events=True), place.directory, free_port())
     place.reaper.spare(dagster.pid)
     try:
         dagster.wait_until_up()
@@ -148,7 +165,14 @@ def _dagster(place: Stage) -> Generator[Dagster]:
             place.figures.violation("`ui` did not end after SIGINT")
 
 
-def _blow(place: Stage, load: Load, *, driver: Driver, dagster: Dagster | None, acknowledged: Acknowledgements) -> None:
+def _blow(  # noqa: PLR0917  everything that takes part
+    place: Stage,
+    load: Load,
+    driver: Driver,
+    dagster: Dagster | None,
+    postman: Postman | None,
+    acknowledged: Acknowledgements,
+) -> None:
     victims = Victims()
     crew = Crew(place)
     for number in range(load.readers):
@@ -158,6 +182,14 @@ def _blow(place: Stage, load: Load, *, driver: Driver, dagster: Dagster | None, 
         name = f"library writer {number}"
         crew.add(name, partial(run_library, place, victims, acknowledged, name, load.write_every))
     crew.add("command line", partial(run_command_line, place, victims, acknowledged, load.write_every))
+    daemon = dagster is not None
+    decide = partial(decide_again_and_again, place, victims, acknowledged, load.decide_every, with_commands=daemon)
+    crew.add("user who decides", decide)
+    erase = partial(erase_again_and_again, place, victims, load.erase_every, load.documents, with_commands=daemon)
+    crew.add("user who erases", erase)
+    if postman is not None:
+        crew.add("postman", postman.run)
+        crew.add("listener", partial(listen_again_and_again, place, victims))
     if dagster is not None:
         crew.add("backfills", partial(backfill, place, dagster, load.backfill_every))
     crew.add("driver", partial(_drive, place, driver, load.change_every))
@@ -184,7 +216,7 @@ def _audit(place: Stage) -> None:
         try:
             with place.corpus() as corpus:
                 report = audit(corpus)
-        except UnavailableError:
+        except (UnavailableError, VersionGoneError):
             place.figures.count("audits: refused by a store that was down")
             continue
         place.figures.count("audits: beside writers")
@@ -221,19 +253,20 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description="Disrupt processes and connections at random, then check that everything settles."
     )
-    parser.add_argument("--minutes", type=float, default=LONG.minutes)
+    parser.add_argument("--minutes", type=float, default=None)
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--json", type=Path, default=None, metavar="FILE")
     parser.add_argument(
         "--local", action="store_true", help="Source and table in local folders instead of the S3 server."
     )
     parser.add_argument(
-        "--short", action="store_true", help="About 40 seconds, in local folders, without Dagster's daemon."
+        "--short", action="store_true", help="By default 40 seconds, in local folders, without Dagster's daemon."
     )
     arguments = parser.parse_args()
     seed = secrets.randbelow(1 << 31) if arguments.seed is None else arguments.seed
     console = Console()
-    load = SHORT if arguments.short else replace(LONG, minutes=arguments.minutes)
+    load = SHORT if arguments.short else LONG
+    load = load if arguments.minutes is None else replace(load, minutes=arguments.minutes)
     console.print(f"storm of {load.minutes:g} minutes, seed {seed}")
     figures = storm(seed, load, on_s3=not (arguments.local or arguments.short))
     figures.show(console)

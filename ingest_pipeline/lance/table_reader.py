@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
@@ -22,6 +23,7 @@ from ingest_pipeline.lance.versions.version_mark import VersionMark
 
 _READ_AHEAD_BATCHES = 2
 _MAX_NAMED = 5
+_REMOVAL_SECONDS = 3.0
 R = TypeVar("R")
 
 
@@ -197,6 +199,17 @@ class TableReader(TableFiles):
             files = LanceFileSession(self.uri, storage_options=self._storage_options)
             return damaged_fragments(dataset, files, numbers, read=read)
 
+    def _is_removed(self, version: int) -> bool:
+        """Whether a version with missing files was removed. Lance deletes its files first, and then its manifest."""
+        if version == self.latest_version():
+            return False
+        ends = time.monotonic() + _REMOVAL_SECONDS
+        while is_left := self.has_version(version):
+            if time.monotonic() > ends:
+                break
+            time.sleep(_REMOVAL_SECONDS / 30)
+        return not is_left
+
     @contextmanager
     def _reading(self, version: int, numbers: Iterable[int] | None = None, *, read: bool = True) -> Generator[None]:
         """If the block fails because of damaged fragments, raise an error that names them.
@@ -208,12 +221,15 @@ class TableReader(TableFiles):
 
         Raises:
             TableDamagedError: Some of these fragments cannot be read.
+            VersionGoneError: The version was removed meanwhile.
         """
         try:
             with translated(self.uri):
                 yield
         except TableUnavailableError as error:
             damaged = self.damaged(version, numbers, read=read) if may_be_damage(str(error.__cause__)) else []
+            if damaged and self._is_removed(version):
+                raise VersionGoneError(f"Version {version} of the LanceDB table at {self.uri} is gone") from error
             if damaged:
                 raise TableDamagedError(
                     f"The LanceDB table at {self.uri} is damaged: {'; '.join(map(str, damaged[:_MAX_NAMED]))}",

@@ -69,9 +69,7 @@ def crash(world: World, place: Place) -> None:
     fill(world)
     old = world.texts()
     assert remains(world)
-    if not Child(crash_jobs.erase, world.address, ["a.txt"], kill_at=place).outcome().killed:
-        assert place.boundary is Boundary.COMMIT, "the list of places has more COMMITs than this run"
-        return
+    assert Child(crash_jobs.erase, world.address, ["a.txt"], kill_at=place).outcome().killed
     assert world.texts() in (old, {"b.txt": old["b.txt"]})
     world.check()
     world.recover()
@@ -107,8 +105,11 @@ def test_an_erasure_may_die_at_every_passage(world: World, place: Place) -> None
 def test_the_places_of_an_erasure_are_complete(world: World) -> None:
     fill(world)
     passed = passages_of(lambda: crash_jobs.erase(world.address, ["a.txt"]))
-    assert {name for name, _ in passed} == set(ERASURE), sorted(passed.items())
-    assert {name: count for (name, _), count in passed.items() if count > ERASURE[name]} == {}
+    for side in ("before", "after"):
+        counted = {name: count for (name, of), count in passed.items() if of == side}
+        # On a slow machine a heartbeat adds a COMMIT.
+        assert counted.pop(Boundary.COMMIT) - ERASURE[Boundary.COMMIT] in (0, 1, 2)
+        assert counted == {name: count for name, count in ERASURE.items() if name is not Boundary.COMMIT}
 
 
 @pytest.mark.promise("zombies")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,13 @@ import pytest
 from ingest_pipeline import failpoints
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.embedding.openai import OpenAIEmbedder
-from ingest_pipeline.errors import AuditError, ConflictError, TableDamagedError, TableUnavailableError
+from ingest_pipeline.errors import (
+    AuditError,
+    ConflictError,
+    TableDamagedError,
+    TableUnavailableError,
+    VersionGoneError,
+)
 from ingest_pipeline.failpoints import Boundary
 from ingest_pipeline.ingestion.context import find_corpus
 from ingest_pipeline.ingestion.summary import Summary
@@ -304,3 +311,19 @@ def test_a_missing_object_is_damage_and_a_store_that_is_down_is_not(
     assert {violation.document for violation in world.audit().violations} == {"b.txt", None}
     repaired(world)
     assert world.audit().violations == []
+
+
+@pytest.mark.parametrize("is_removed", [True, False])
+def test_a_version_that_is_being_removed_is_gone_and_not_damaged(world: World, is_removed: bool) -> None:
+    """Lance deletes the files of a version first, and then its manifest. A repair would be in vain."""
+    head, reader = world.head, afresh(world)
+    old, file = head - 1, data_file_of(world, "c.txt")
+    world.put("c.txt", "now short")
+    world.ingest()
+    file.unlink()
+    manifest = Path(world.settings.table_uri) / "_versions" / f"{LAST_VERSION - old:020d}.manifest"
+    removal = threading.Timer(0.5, manifest.unlink if is_removed else manifest.touch)
+    removal.start()
+    with pytest.raises(VersionGoneError if is_removed else TableDamagedError):
+        reader.texts(old)
+    removal.join()

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from ingest_pipeline.chunking.content_defined import Chunker
 from ingest_pipeline.types import TextPiece
 
+QUESTION = "Question about"
+"""The beginning of each question of the golden set, which no document has."""
 _ABSENT = "absent"
 
 
@@ -30,6 +32,11 @@ class State:
 def fingerprint(text: str | None) -> str:
     """A hash that is equal for texts that differ in white space only, which the chunker may drop."""
     return _ABSENT if text is None else hashlib.sha256("".join(text.split()).encode()).hexdigest()
+
+
+def mark_of(key: str) -> str:
+    """What every text of a document has, and nothing else has."""
+    return f"{key} generation "
 
 
 class Contents:

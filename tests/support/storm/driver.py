@@ -9,7 +9,7 @@ from typing import Protocol
 
 from tests.support.servers.embedding_server import POISON
 from tests.support.servers.s3 import S3Server
-from tests.support.storm.contents import Contents, State
+from tests.support.storm.contents import Contents, State, mark_of
 from tests.support.storm.figures import Figures
 
 _PATIENCE = 50
@@ -67,6 +67,11 @@ class S3Files:
         raise AssertionError("the S3 server refuses everything")
 
 
+def keys_of(documents: int) -> list[str]:
+    """The keys of so many documents."""
+    return [f"doc{number:03}.txt" for number in range(documents)]
+
+
 class Driver:
     """One random change at a time.
 
@@ -80,7 +85,7 @@ class Driver:
 
     def __init__(self, files: Files, contents: Contents, documents: int, random: Random, figures: Figures) -> None:
         self._files, self._contents, self._random, self._figures = files, contents, random, figures
-        self._keys = [f"doc{number:03}.txt" for number in range(documents)]
+        self._keys = keys_of(documents)
         self._generation = 0
 
     def once(self) -> None:
@@ -126,6 +131,6 @@ class Driver:
         """A text that no document ever had, with its number in every chunk."""
         self._generation += 1
         size = self._random.choice([1, 2, 3, 5, 8, 40])
-        stem = f"{key} generation {self._generation} of {os.getpid()}"
+        stem = f"{mark_of(key)}{self._generation} of {os.getpid()}"
         words = f"{stem} words "
         return "\n\n".join(f"{stem} paragraph {n}. " + words * (700 // len(words)) for n in range(size))

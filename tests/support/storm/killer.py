@@ -14,9 +14,9 @@ from tests.support.servers.tcp_proxy import Direction, Match
 from tests.support.storm.dagster import Dagster
 from tests.support.storm.processes import run_workers, send
 from tests.support.storm.stage import Stage
-from tests.support.storm.writers import Victims
+from tests.support.storm.users.writers import Victims
 
-_KINDS = ["run worker", "run worker", "command line", "library writer"]
+_KINDS = ["run worker", "run worker", "command line", "library writer", "decision", "erasure", "listener"]
 _WEIGHTS = {"kill": 5.0, "stop": 4.0, "cut": 3.0, "end backends": 1.0, "restart": 1.0, "reset Dagster": 0.3}
 # Longer than a writer may be silent before others take it for dead.
 _LONGEST_STOP = 45.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from datetime import UTC, datetime
 from random import Random
 from typing import Any
 
@@ -14,7 +15,8 @@ from ingest_pipeline.errors import UnavailableError
 from ingest_pipeline.postgres.catalog import history
 from ingest_pipeline.postgres.database import Database
 from tests.support.storm.contents import Contents, fingerprint
-from tests.support.storm.readers import vector_of_text
+from tests.support.storm.ledger import erased_keys, states_of
+from tests.support.storm.readers import unpublished_rows, vector_of_text
 from tests.support.storm.stage import CORPUS, Stage
 
 _COLUMNS = ["document", "ordinal", "saga", "text", "vector"]
@@ -25,6 +27,7 @@ def read_latest(stage: Stage, name: str) -> None:
     """Read until the storm is over."""
     random, before = stage.random(name), 0
     while not stage.calm.wait(_PAUSE):
+        began = datetime.now(UTC)
         try:
             version, rows = _read(stage, random, before)
         except (OSError, ValueError, RuntimeError):
@@ -36,7 +39,7 @@ def read_latest(stage: Stage, name: str) -> None:
         if rows is not None:
             for fault in faults_of(rows, stage.contents):
                 stage.figures.violation(f"latest version {version}: {fault}")
-            _check_published(stage, version)
+            _check_ledger(stage, version, rows, began)
             stage.figures.count("reads of latest: of a new version")
         before = max(before, version)
 
@@ -72,11 +75,18 @@ def faults_of(rows: pa.Table, contents: Contents) -> list[str]:
     return found
 
 
-def _check_published(stage: Stage, version: int) -> None:
-    """Check that a version that a reader has seen was committed before."""
+def _check_ledger(stage: Stage, version: int, rows: pa.Table, began: datetime) -> None:
+    """Check that a version that a reader has seen was committed before, with all its rows, and has nothing erased."""
+    shown, sagas = set(rows["document"].to_pylist()), set(rows["saga"].to_pylist())
     try:
         with Database(stage.database_url) as database, database.transaction() as connection:
             if version not in history.published_versions(connection, CORPUS, [version]):
                 stage.figures.violation(f"latest version {version} was visible and is not published")
+            states = states_of(connection, sagas)
+            erased = erased_keys(connection, shown, began).finished
+        for fault in unpublished_rows(f"latest version {version}", sagas, states):
+            stage.figures.violation(fault)
+        if erased:
+            stage.figures.violation(f"latest version {version} has {sorted(erased)}, which was erased")
     except UnavailableError:
         stage.figures.count("reads of latest: not compared with the ledger, which was down")

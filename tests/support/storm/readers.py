@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import lru_cache
 from random import Random
 from typing import Any
@@ -14,13 +15,14 @@ from uuid import UUID
 import numpy as np
 
 from ingest_pipeline.corpus.corpus import Corpus
-from ingest_pipeline.errors import UnavailableError
+from ingest_pipeline.errors import UnavailableError, VersionGoneError
 from ingest_pipeline.postgres.catalog import documents
 from ingest_pipeline.postgres.catalog.documents import DocumentRow
 from ingest_pipeline.types import ChunkRow
 from tests.support.servers.embedding_server import vector_of
 from tests.support.storm.contents import Contents, fingerprint
 from tests.support.storm.figures import Figures
+from tests.support.storm.ledger import ErasedKeys, erased_keys, states_of
 from tests.support.storm.stage import Stage
 
 _COLUMNS = ["id", "document", "ordinal", "saga", "text", "vector"]
@@ -60,8 +62,25 @@ class Reading:
             return None
         return "".join(row["text"] for row in self.rows.get(key, []))
 
-    def digest(self) -> str:
-        """A hash that is equal for readings with the same content.
+    def forbidden(self, states: Mapping[str, str], erased: Collection[str]) -> list[str]:
+        """What the ledger says that no reader may see: rows of unpublished sagas, and erased documents.
+
+        Args:
+            states: The states of the sagas of the rows, as they were after the reading.
+            erased: The documents that were erased before the reading began and not allowed again since.
+        """
+        there = {*self.documents, *self.chunks, *self.rows}
+        found = [
+            f"version {self.version}: {key} was erased, and is there" for key in sorted(there.intersection(erased))
+        ]
+        return found + unpublished_rows(f"version {self.version}", self.sagas(), states)
+
+    def sagas(self) -> set[str]:
+        """The sagas of all rows of the table."""
+        return {row["saga"] for rows in self.rows.values() for row in rows}
+
+    def digests(self) -> dict[str, str]:
+        """A hash for each document, which is equal for readings with the same content.
 
         Two facts are ignored because they change in place: the ETag of a touched file, and the fragments of the rows.
         """
@@ -69,15 +88,19 @@ class Reading:
             key: replace(row, etag="", last_modified=datetime.min, fragments=[])  # noqa: DTZ901  any constant serves
             for key, row in self.documents.items()
         }
-        shown = [
-            (key, same.get(key), self.chunks.get(key), [tuple(map(str, row.values())) for row in rows])
-            for key, rows in sorted(self.rows.items())
-        ]
-        return hashlib.sha256(repr((sorted(self.documents), shown)).encode()).hexdigest()
+        shown = {
+            key: (
+                same.get(key),
+                self.chunks.get(key),
+                [tuple(map(str, row.values())) for row in self.rows.get(key, [])],
+            )
+            for key in {*self.documents, *self.rows}
+        }
+        return {key: hashlib.sha256(repr(one).encode()).hexdigest() for key, one in shown.items()}
 
-    def faults(self, contents: Contents) -> list[str]:
-        """Everything in the reading that no reader may see."""
-        keys = {*contents.known(), *self.documents, *self.chunks, *self.rows}
+    def faults(self, contents: Contents, *, besides: Collection[str] = ()) -> list[str]:
+        """Everything in the reading that no reader may see. Some documents are not considered."""
+        keys = {*contents.known(), *self.documents, *self.chunks, *self.rows}.difference(besides)
         return [
             f"version {self.version}: {key}: {what}" for key in sorted(keys) for what in self._faults(key, contents)
         ]
@@ -113,27 +136,42 @@ class Reader:
     random: Random
     _head: int = 0
     _floor: dict[str, int] = field(default_factory=dict[str, int])
-    _pinned: dict[int, str] = field(default_factory=dict[int, str])
+    _pinned: dict[int, dict[str, str]] = field(default_factory=dict[int, dict[str, str]])
 
     def once(self, corpus: Corpus) -> None:
-        head = corpus.head().head_version
+        began, head = datetime.now(UTC), corpus.head().head_version
         if head < self._head:
             self.figures.violation(f"head went back from {self._head} to {head}")
         if head > self._head:
             reading = Reading.at(corpus, head)
-            for fault in reading.faults(self.contents):
+            erased = self._check_ledger(corpus, reading, began)
+            # An erasure moves head when it deletes the rows in Postgres, and removes the versions before it afterwards.
+            overtaken = erased.ever if corpus.head().head_version > head else frozenset[str]()
+            for fault in reading.faults(self.contents, besides=overtaken):
                 self.figures.violation(fault)
-            self.check_progress(reading)
-            self._pinned[head] = reading.digest()
+            self.check_progress(reading, erased.ever)
+            self._pinned[head] = reading.digests()
             self._head = head
             self.figures.count("reads: of a new head")
             self.figures.count("reads: documents checked", len(reading.documents))
         if self.random.randrange(_PIN_EVERY) == 0:
             self._read_again(corpus)
 
-    def check_progress(self, reading: Reading) -> None:
-        """Check that no document returns to an earlier state."""
+    def _check_ledger(self, corpus: Corpus, reading: Reading, began: datetime) -> ErasedKeys:
+        """Compare a reading with the ledger; returns which documents were erased."""
+        with corpus.database.transaction() as connection:
+            erased = erased_keys(connection, {*self.contents.known(), *reading.documents, *reading.rows}, began)
+            states = states_of(connection, reading.sagas())
+        for fault in reading.forbidden(states, erased.finished):
+            self.figures.violation(fault)
+        self.figures.count("reads: erased documents looked for", len(erased.finished))
+        return erased
+
+    def check_progress(self, reading: Reading, erased: Collection[str] = ()) -> None:
+        """Check that no document returns to an earlier state. Documents that were ever erased may be absent."""
         for key in self.contents.known():
+            if key in erased and reading.text(key) is None:
+                continue
             later = [
                 number
                 for number in self.contents.sequences(key, fingerprint(reading.text(key)))
@@ -149,11 +187,35 @@ class Reader:
 
     def _read_again(self, corpus: Corpus) -> None:
         version = self.random.choice(list(self._pinned))
-        if Reading.at(corpus, version).digest() != self._pinned[version]:
-            self.figures.violation(f"a second reading of version {version} shows something else than the first")
+        began, before = datetime.now(UTC), self._pinned[version]
+        try:
+            reading = Reading.at(corpus, version)
+        except VersionGoneError as error:
+            del self._pinned[version]
+            self._check_erased(corpus, version, error)
+            return
+        now, erased = reading.digests(), self._check_ledger(corpus, reading, began)
+        changed = {key for key in {*now, *before} if now.get(key) != before.get(key)}
+        if changed - erased.ever:
+            self.figures.violation(f"a second reading of version {version} shows other {sorted(changed - erased.ever)}")
         self.figures.count("reads: again at an old head")
         if len(self._pinned) > _PINNED:
             del self._pinned[self.random.choice(list(self._pinned))]
+
+    def _check_erased(self, corpus: Corpus, version: int, error: VersionGoneError) -> None:
+        """Check that an erasure has removed a version, since retention keeps all of them."""
+        with corpus.database.transaction() as connection:
+            if not erased_keys(connection, self.contents.known(), datetime.now(UTC)).ever:
+                self.figures.violation(f"version {version} is gone, and nothing was erased: {error}")
+        self.figures.count("reads: of a version that an erasure had removed")
+
+
+def unpublished_rows(where: str, sagas: Collection[str], states: Mapping[str, str]) -> list[str]:
+    """A fault for each saga that is not published, and of which a reader sees rows."""
+    found = {saga: states.get(saga, "unknown") for saga in sorted(sagas)}
+    return [
+        f"{where}: has rows of saga {saga}, which is {state}" for saga, state in found.items() if state != "published"
+    ]
 
 
 def read(stage: Stage, name: str) -> None:
@@ -164,6 +226,8 @@ def read(stage: Stage, name: str) -> None:
             with stage.corpus() as corpus:
                 while not stage.calm.wait(_PAUSE):
                     reader.once(corpus)
+        except VersionGoneError:
+            stage.figures.count("reads: of a head that an erasure has removed since")
         except UnavailableError:
             stage.figures.count("reads: refused by a store that was down")
             stage.calm.wait(_PAUSE)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 
@@ -23,17 +24,19 @@ from tests.support.servers.databases import TEST_RIGHTS
 from tests.support.servers.embedding_server import TEST_MODEL
 from tests.support.servers.s3 import S3Server
 from tests.support.servers.tcp_proxy import TcpProxy
-from tests.support.storm.contents import Contents
+from tests.support.storm.contents import QUESTION, Contents
 from tests.support.storm.disruptions import Disruptions
-from tests.support.storm.driver import Files, FolderFiles, S3Files
+from tests.support.storm.driver import Files, FolderFiles, S3Files, keys_of
 from tests.support.storm.embeddings import StormyEmbeddings
 from tests.support.storm.figures import Figures
+from tests.support.storm.ledger import record_blocks
 from tests.support.storm.processes import Reaper
 from tests.support.world import Address
 
 ROOT = Path(__file__).parents[3]
 CORPUS = "docs"
 _FAULT_RATE = 0.07
+_GOLDEN = 3
 
 
 @dataclass(slots=True)
@@ -45,6 +48,8 @@ class Stage:
     figures: Figures
     files: Files
     settings: CorpusConfig
+    gates: dict[str, object]
+    """Options of the writers that have gates."""
     postgres: EmbeddedPostgres
     database_url: str
     """Url of the server without a proxy."""
@@ -54,6 +59,8 @@ class Stage:
     s3: S3Server | None
     contents: Contents
     reaper: Reaper
+    events: str | None = None
+    """Address of the queue with the notices of the source, for the processes that read it."""
     disruptions: Disruptions = field(default_factory=Disruptions)
     calm: threading.Event = field(default_factory=threading.Event)
     """Set when the storm is over: every thread ends its work and begins nothing new."""
@@ -67,9 +74,18 @@ class Stage:
         account, _, place = self.database_url.rpartition("@")
         return f"{account}@127.0.0.1:{self.proxies[proxy].port}/{place.rpartition('/')[2]}"
 
-    def environment(self, proxy: str) -> dict[str, str]:
-        """The environment of a process that works on the corpus as a user would."""
+    def environment(self, proxy: str, *, gated: bool = False, events: bool = False) -> dict[str, str]:
+        """The environment of a process that works on the corpus as a user would.
+
+        Args:
+            proxy: The proxy through which it connects to Postgres.
+            gated: Whether its publications have to pass gates.
+            events: Whether it reads the queue with the notices of the source.
+        """
+        gates = {f"INGEST_{name.upper()}": str(value) for name, value in self.gates.items()} if gated else {}
         return {
+            **gates,
+            **({"INGEST_EVENTS": self.events} if events and self.events else {}),
             **os.environ,
             "PYTHONPATH": str(ROOT),
             "INGEST_SOURCE": self.settings.source,
@@ -87,6 +103,11 @@ class Stage:
     def address(self) -> Address:
         """The corpus' address for writers that use the library."""
         return Address(self.url_through("writers"), self.settings, self.embeddings.base_url)
+
+    @property
+    def gated_address(self) -> Address:
+        """The same for writers whose publications have to pass gates."""
+        return replace(self.address, settings=self.settings.replace(**self.gates))
 
     @contextmanager
     def corpus(self) -> Generator[Corpus]:
@@ -126,6 +147,7 @@ def stage(seed: int, *, on_s3: bool) -> Generator[Stage]:
         embeddings = stack.enter_context(StormyEmbeddings(0, Random(f"{seed} embeddings"), figures))
         source, lancedb = _places(directory, s3)
         files = S3Files(s3, "source") if s3 is not None else FolderFiles(Path(source), directory / "spool")
+        gates = gate_options(directory, keys_of(_GOLDEN))
         made = Stage(
             directory,
             seed,
@@ -139,6 +161,7 @@ def stage(seed: int, *, on_s3: bool) -> Generator[Stage]:
                 embedding_dimensions=embeddings.dimensions,
                 min_age_seconds=0,
             ),
+            gates,
             postgres,
             url,
             {name: stack.enter_context(TcpProxy("127.0.0.1", port)) for name in ("dagster", "writers")},
@@ -151,7 +174,16 @@ def stage(seed: int, *, on_s3: bool) -> Generator[Stage]:
         stack.callback(reaper.stop)
         with Database(url) as database:
             open_context(database, made.settings)
+        record_blocks(url)
         yield made
+
+
+def gate_options(directory: Path, keys: Sequence[str]) -> dict[str, object]:
+    """Options of gates: a golden set that expects some documents, and the expectation that none loses its text."""
+    file = directory / "golden.jsonl"
+    questions = [{"query": f"{QUESTION} {key} generation", "documents": [key]} for key in keys]
+    file.write_text("".join(f"{json.dumps(question)}\n" for question in questions))
+    return {"golden_set": str(file), "gate_min_recall": 0.9, "gate_max_lost": 0}
 
 
 def _places(directory: Path, s3: S3Server | None) -> tuple[str, str]:

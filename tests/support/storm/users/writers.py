@@ -9,27 +9,32 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
 from random import Random
 from threading import Lock
+from typing import Any
 
 import psycopg
 
 from ingest_pipeline.corpus.protocol import PATIENCE_SECONDS
-from ingest_pipeline.errors import UnavailableError
+from ingest_pipeline.errors import UnavailableError, VersionGoneError
 from ingest_pipeline.failpoints import Boundary
 from ingest_pipeline.postgres.catalog import history
-from ingest_pipeline.postgres.database import Connection
+from ingest_pipeline.postgres.database import Connection, Database
 from tests.support.crash import jobs as crash_jobs
 from tests.support.crash.crash import Child, Place
-from tests.support.storm import jobs as storm_jobs
 from tests.support.storm.contents import State, fingerprint
 from tests.support.storm.dagster import Dagster
+from tests.support.storm.ledger import blocked_since, erased_since
 from tests.support.storm.processes import is_stopped, send
 from tests.support.storm.readers import Reading
 from tests.support.storm.stage import Stage
+from tests.support.storm.users import jobs as storm_jobs
+from tests.support.world import Address
 
 # The longest time for which a job may wait by the engine's own limits: attempts to publish begin for PATIENCE_SECONDS,
 # then the last attempt and the settling after it each wait for the lock; before that, planning and preparing wait for
@@ -37,13 +42,15 @@ from tests.support.storm.stage import Stage
 _LOCK_SECONDS = 120.0  # as `limit_waiting` says
 _LIBRARY_SECONDS = PATIENCE_SECONDS + 2 * _LOCK_SECONDS + 120.0
 # Added for Dagster's own storage, and for stops of processes that are not tracked here.
-_CLI_SECONDS = _LIBRARY_SECONDS + 120.0
-ENDING_SECONDS = _CLI_SECONDS + 60.0
+CLI_SECONDS = _LIBRARY_SECONDS + 120.0
+"""Seconds within which a command has to end."""
+ENDING_SECONDS = CLI_SECONDS + 60.0
 """Seconds within which every writer has to end after the storm."""
 _SILENCE_SECONDS = 10.0
 # Timestamps of an object store are whole seconds.
 _CLOCK_STEP_SECONDS = 1.0
 _PATIENCE = 100
+_GATED_SHARE = 0.4
 _JOBS = {"ingest": 6, "ingest of some": 4, "recover": 1, "sweep": 1, "maintain": 2}
 _starting = Lock()
 _RAISED = re.compile(r"[\w.]+(Error|Exception)\b")
@@ -78,6 +85,7 @@ class Expectation:
     states: dict[str, State]
     at_head: frozenset[str]
     """Keys of the documents at head."""
+    began: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
 class Acknowledgements:
@@ -99,7 +107,10 @@ class Acknowledgements:
         if reading is None:
             return
         self._stage.figures.count("acknowledged: runs over everything")
+        withheld = self._withheld(expected)
         for key, state in expected.states.items():
+            if key in withheld:
+                continue
             # The run had nothing to do if a file was gone from the source and from head. Another run that read the file
             # before it was removed may still publish it; the next comparison removes it.
             if state.text is None and key not in expected.at_head:
@@ -114,13 +125,26 @@ class Acknowledgements:
                     f"not {state.sequence}, which is {'no file' if state.text is None else repr(state.text[:60])}"
                 )
 
+    def _withheld(self, expected: Expectation) -> set[str]:
+        """Documents that a run leaves alone: a publication with them is blocked, or they were erased."""
+        for _ in range(_PATIENCE):
+            with (
+                suppress(UnavailableError),
+                Database(self._stage.database_url) as database,
+                database.transaction() as connection,
+            ):
+                blocked = blocked_since(connection, expected.began)
+                return blocked | erased_since(connection, expected.states, expected.began)
+            time.sleep(0.3)
+        return set(expected.states)
+
     def _read(self) -> Reading | None:
         """What a reader sees now. None, which is a violation, if no reader is served for half a minute."""
         for _ in range(_PATIENCE):
             try:
                 with self._stage.corpus() as corpus:
                     return Reading.at(corpus, corpus.head().head_version)
-            except UnavailableError:
+            except (UnavailableError, VersionGoneError):
                 time.sleep(0.3)
         self._stage.figures.violation("a reader was refused for half a minute")
         return None
@@ -145,18 +169,19 @@ def run_command_line(stage: Stage, victims: Victims, acknowledged: Acknowledgeme
             else []
         )
         expected = acknowledged.expect()
-        failpoints = _some_place(random).failpoint("kill") if random.random() < 0.25 else ""
-        status = ingest_once(stage, victims, keys, failpoints)
+        status = ingest_once(stage, victims, keys, failpoint_of(random), gated=random.random() < _GATED_SHARE)
         if status == 0 and not keys:
             acknowledged.succeeded("`ingest`", expected)
 
 
-def ingest_once(stage: Stage, victims: Victims, keys: list[str], failpoints: str = "") -> int | None:
+def ingest_once(
+    stage: Stage, victims: Victims, keys: list[str], failpoints: str = "", *, gated: bool = False
+) -> int | None:
     """Run `ingest-pipeline ingest`; returns its exit status, None if it had to be killed."""
     with tempfile.TemporaryFile("w+", dir=stage.directory) as said:
         process = subprocess.Popen(
             [sys.executable, "-m", "ingest_pipeline.cli.main", "ingest", "--json", *keys],
-            env=stage.environment("writers") | {"INGEST_FAILPOINTS": failpoints},
+            env=stage.environment("writers", gated=gated) | {"INGEST_FAILPOINTS": failpoints},
             cwd=stage.directory,
             stdout=subprocess.DEVNULL,
             stderr=said,
@@ -164,18 +189,22 @@ def ingest_once(stage: Stage, victims: Victims, keys: list[str], failpoints: str
         stage.reaper.spare(process.pid)
         with victims.offer("command line", process.pid):
             try:
-                status = process.wait(_CLI_SECONDS)
+                status = process.wait(CLI_SECONDS)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-                stage.figures.violation(f"`ingest` did not end within {_CLI_SECONDS:g} s")
+                stage.figures.violation(f"`ingest` did not end within {CLI_SECONDS:g} s")
                 return None
         said.seek(0)
         told = said.read()
     stage.figures.count(f"command line: exit {status}")
     if status != 0:
         stage.disruptions.moment()  # requests under way were lost with it
-    if "Traceback" in told:
+    if "did not pass its gates" in told:
+        stage.figures.count("command line: a publication was blocked")
+    if "was erased, and is not ingested again" in told and keys:
+        stage.figures.count("command line: named an erased document")
+    elif "Traceback" in told:
         stage.figures.count("command line: ended in a traceback")
         raised = [line for line in told.splitlines() if _RAISED.match(line)]
         stage.figures.note(f"`ingest` exit {status} with a traceback: {raised[-1][:250] if raised else told[-250:]}")
@@ -193,7 +222,7 @@ def run_library(stage: Stage, victims: Victims, acknowledged: Acknowledgements, 
     while not stage.calm.wait(random.uniform(0, pause)):
         job = random.choices(list(_JOBS), list(_JOBS.values()))[0]
         expected = acknowledged.expect()
-        outcome = _outcome(stage, victims, _library_writer(stage, random, job), job, random)
+        outcome = outcome_of(stage, victims, _library_writer(stage, random, job), job, random)
         if outcome is not None and job.startswith("ingest"):
             versions, failed = outcome
             acknowledged.versions(versions)
@@ -203,26 +232,41 @@ def run_library(stage: Stage, victims: Victims, acknowledged: Acknowledgements, 
 
 def _library_writer(stage: Stage, random: Random, job: str) -> Child:
     """A child that runs the job, and sometimes dies or stops at a boundary of the engine."""
+    fates = fates_of(random)
+    gated = stage.gated_address if random.random() < _GATED_SHARE else stage.address
+    return start(partial(_child, stage, random, job, gated, fates))
+
+
+def fates_of(random: Random) -> dict[str, Place]:
+    """Where a child dies or stops; most do not."""
     fate = random.choices(["lives", "kill_at", "stop_at"], [5, 2, 2])[0]
-    fates = {} if fate == "lives" else {fate: _some_place(random)}
-    # Starting a child changes the environment for a moment, and two threads start children.
+    return {} if fate == "lives" else {fate: _some_place(random)}
+
+
+def failpoint_of(random: Random) -> str:
+    """Where a command dies, as a value of INGEST_FAILPOINTS; most do not."""
+    return _some_place(random).failpoint("kill") if random.random() < 0.25 else ""
+
+
+def start(make: Callable[[], Child]) -> Child:
+    """Start a child. That changes the environment for a moment, and several threads start children."""
     with _starting:
-        return _start(stage, random, job, fates)
+        return make()
 
 
-def _start(stage: Stage, random: Random, job: str, fates: dict[str, Place]) -> Child:
+def _child(stage: Stage, random: Random, job: str, address: Address, fates: dict[str, Place]) -> Child:
     match job:
         case "ingest of some":
             known = stage.contents.known()
-            return Child(storm_jobs.ingest, stage.address, random.sample(known, k=min(3, len(known))), **fates)
+            return Child(storm_jobs.ingest, address, random.sample(known, k=min(3, len(known))), **fates)
         case "recover":
-            return Child(crash_jobs.recover, stage.address, _SILENCE_SECONDS, **fates)
+            return Child(storm_jobs.recover, address, _SILENCE_SECONDS, **fates)
         case "sweep":
-            return Child(crash_jobs.sweep, stage.address, **fates)
+            return Child(crash_jobs.sweep, address, **fates)
         case "maintain":
-            return Child(crash_jobs.maintain, stage.address, **fates)
+            return Child(crash_jobs.maintain, address, **fates)
         case _:
-            return Child(storm_jobs.ingest, stage.address, **fates)
+            return Child(storm_jobs.ingest, address, **fates)
 
 
 def _some_place(random: Random) -> Place:
@@ -230,9 +274,7 @@ def _some_place(random: Random) -> Place:
     return Place(boundary, random.choice(["before", "after"]), random.choice([1, 1, 2, 5]))
 
 
-def _outcome(
-    stage: Stage, victims: Victims, child: Child, job: str, random: Random
-) -> tuple[list[int], list[str]] | None:
+def outcome_of(stage: Stage, victims: Victims, child: Child, job: str, random: Random) -> Any:
     """The result of a child, None if it failed or was killed."""
     with victims.offer("library writer", child.pid):
         began, stopped = time.monotonic(), 0.0
