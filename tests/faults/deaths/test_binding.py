@@ -12,7 +12,7 @@ from ingest_pipeline.ingestion.context import open_context
 from tests.support.crash import jobs as crash_jobs
 from tests.support.crash.crash import Child, Place
 from tests.support.crash.migrating import address_after, world_after
-from tests.support.crash.places import MOVED_WHILE_EMPTY, WIDENED_WHILE_EMPTY, paired_places
+from tests.support.crash.places import MOVED_WHILE_EMPTY, WIDENED_WHILE_EMPTY, shared_places
 from tests.support.world import Address, World, paragraphs, passages_of
 
 
@@ -34,7 +34,7 @@ def check(world: World) -> None:
 
 
 @pytest.mark.promise("binding")
-@pytest.mark.parametrize("place", paired_places(WIDENED_WHILE_EMPTY, 0), ids=str)
+@pytest.mark.parametrize("place", shared_places(WIDENED_WHILE_EMPTY), ids=str)
 def test_a_change_of_the_width_may_die_anywhere(world: World, place: Place) -> None:
     assert world.corpus
     assert Child(crash_jobs.sweep, address_after(world), kill_at=place).outcome().killed
@@ -42,7 +42,7 @@ def test_a_change_of_the_width_may_die_anywhere(world: World, place: Place) -> N
 
 
 @pytest.mark.promise("binding")
-@pytest.mark.parametrize("place", paired_places(MOVED_WHILE_EMPTY, 1), ids=str)
+@pytest.mark.parametrize("place", shared_places(MOVED_WHILE_EMPTY), ids=str)
 def test_a_change_of_the_folder_may_die_anywhere(world: World, place: Place) -> None:
     assert world.corpus
     assert Child(crash_jobs.drop_retired, address_elsewhere(world), kill_at=place).outcome().killed

@@ -19,7 +19,7 @@ from tests.support.crash.places import (
     COLUMN_CHANGE,
     COLUMN_WIDENING,
     ENRICHER_CHANGE,
-    paired_places,
+    shared_places,
 )
 from tests.support.world import World, paragraphs, passages_of
 
@@ -58,7 +58,7 @@ AFTER = {"a.txt": ["bob"], "b.txt": ["ann", "bob"]}
 
 
 @pytest.mark.promise("columns")
-@pytest.mark.parametrize("place", paired_places(COLUMN_CHANGE, 1), ids=str)
+@pytest.mark.parametrize("place", shared_places(COLUMN_CHANGE), ids=str)
 def test_a_change_of_columns_may_die_anywhere(library: World, place: Place) -> None:
     embedded = library.embeddings.embedded
     put(library, "a.txt", "bob")
@@ -77,7 +77,7 @@ def test_a_change_of_columns_may_die_anywhere(library: World, place: Place) -> N
 
 
 @pytest.mark.promise("columns")
-@pytest.mark.parametrize("place", paired_places(COLUMN_ADDITION, 0), ids=str)
+@pytest.mark.parametrize("place", shared_places(COLUMN_ADDITION), ids=str)
 def test_an_addition_of_a_column_may_die_anywhere(world: World, place: Place) -> None:
     plain = declared(world, {})
     plain.put("a.txt", paragraphs("a", 2))
@@ -116,7 +116,7 @@ def dates(world: World) -> list[Any]:
 
 
 @pytest.mark.promise("columns")
-@pytest.mark.parametrize("place", paired_places(COLUMN_WIDENING, 1), ids=str)
+@pytest.mark.parametrize("place", shared_places(COLUMN_WIDENING), ids=str)
 def test_a_change_of_a_type_may_die_anywhere(dated: World, place: Place) -> None:
     embedded = dated.embeddings.embedded
     wider = declared(dated, WIDENED)
@@ -190,7 +190,7 @@ def topics(world: World) -> list[str]:
 
 
 @pytest.mark.promise("chunk-columns")
-@pytest.mark.parametrize("place", paired_places(ENRICHER_CHANGE, 0), ids=str)
+@pytest.mark.parametrize("place", shared_places(ENRICHER_CHANGE), ids=str)
 def test_a_change_of_an_enricher_may_die_anywhere(topical: World, tmp_path: Path, place: Place) -> None:
     embedded, vectors = topical.embeddings.embedded, topical.corpus.table.rows(topical.head, ["id", "vector"])
     other = enriched(topical, tmp_path / "calls", 2)

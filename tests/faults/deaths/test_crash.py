@@ -15,14 +15,11 @@ from tests.support.crash.crash import Child, Place
 from tests.support.crash.places import (
     BLOCKED_INGEST,
     COLLECTION,
-    COLUMN_ADDITION,
     COLUMN_CHANGE,
-    COLUMN_WIDENING,
     CREATION,
     CREATION_IN_A_STORE,
     DROP,
     EMPTYING,
-    ENRICHER_CHANGE,
     ERASURE,
     ERASURE_IN_DAGSTER,
     FIRST_INGEST,
@@ -31,16 +28,16 @@ from tests.support.crash.places import (
     MAINTENANCE,
     MIGRATION,
     OWN_CODE,
+    PROTOCOLS,
     RECOVERY,
     RELOCATION,
     REPLACEMENT,
     ROLLBACK,
     SUBMISSION,
     SWEEP,
-    decisive_places,
     is_soaked,
-    paired_places,
     places,
+    shared_places,
 )
 from tests.support.world import World, ended_saga, leave_version_above_head, paragraphs, passages_of
 from tools import figures
@@ -175,7 +172,7 @@ def test_a_first_ingest_may_die_anywhere(world: World, place: Place, recovery: R
 
 
 @pytest.mark.promise("sigkill")
-@pytest.mark.parametrize(("place", "recovery"), in_turn(decisive_places(REPLACEMENT)), ids=name_of)
+@pytest.mark.parametrize(("place", "recovery"), in_turn(shared_places(REPLACEMENT)), ids=name_of)
 def test_a_replacement_may_die_anywhere(world: World, place: Place, recovery: Recovery) -> None:
     crash_second(world, place, recovery)
 
@@ -191,7 +188,7 @@ def test_a_replacement_may_die_anywhere_and_be_recovered_in_every_way(
 
 
 @pytest.mark.promise("empty-files")
-@pytest.mark.parametrize(("place", "recovery"), in_turn(paired_places(EMPTYING, 0)), ids=name_of)
+@pytest.mark.parametrize(("place", "recovery"), in_turn(shared_places(EMPTYING)), ids=name_of)
 def test_a_publication_of_a_file_that_became_empty_may_die_anywhere(
     world: World, place: Place, recovery: Recovery
 ) -> None:
@@ -227,7 +224,7 @@ def crash_rollback(world: World, place: Place, recovery: Recovery) -> None:
 
 
 @pytest.mark.promise("rollbacks")
-@pytest.mark.parametrize(("place", "recovery"), in_turn(paired_places(ROLLBACK, 1)), ids=name_of)
+@pytest.mark.parametrize(("place", "recovery"), in_turn(shared_places(ROLLBACK)), ids=name_of)
 def test_a_rollback_may_die_anywhere(world: World, place: Place, recovery: Recovery) -> None:
     crash_rollback(world, place, recovery)
 
@@ -259,7 +256,7 @@ def crash_recovery(world: World, first: Place, second: Place) -> None:
 
 
 @pytest.mark.promise("sigkill")
-@pytest.mark.parametrize("place", decisive_places(RECOVERY), ids=name_of)
+@pytest.mark.parametrize("place", shared_places(RECOVERY), ids=name_of)
 def test_recovery_may_die_anywhere(world: World, place: Place) -> None:
     crash_recovery(world, AFTER_LANCE_COMMIT, place)
 
@@ -272,7 +269,7 @@ def test_a_replacement_and_its_recovery_may_both_die_anywhere(world: World, firs
 
 
 @pytest.mark.promise("sigkill")
-@pytest.mark.parametrize("place", decisive_places(SWEEP), ids=name_of)
+@pytest.mark.parametrize("place", shared_places(SWEEP), ids=name_of)
 def test_a_sweep_may_die_anywhere(world: World, place: Place) -> None:
     put_second(world)
     assert Child(crash_jobs.ingest, world.address, kill_at=AFTER_LANCE_COMMIT).outcome().killed
@@ -311,7 +308,7 @@ def crash_maintenance(world: World, place: Place) -> None:
 
 
 @pytest.mark.promise("sigkill", "maintenance")
-@pytest.mark.parametrize("place", paired_places(MAINTENANCE, 0), ids=name_of)
+@pytest.mark.parametrize("place", shared_places(MAINTENANCE), ids=name_of)
 def test_maintenance_may_die_anywhere(world: World, place: Place) -> None:
     crash_maintenance(world, place)
 
@@ -324,7 +321,7 @@ def test_maintenance_may_die_at_every_passage(world: World, place: Place) -> Non
 
 
 @pytest.mark.promise("sigkill")
-@pytest.mark.parametrize("place", decisive_places(CREATION), ids=name_of)
+@pytest.mark.parametrize("place", shared_places(CREATION), ids=name_of)
 def test_the_creation_of_a_corpus_may_die_anywhere(world: World, place: Place) -> None:
     for key, text in FIRST.items():
         world.put(key, text)
@@ -335,17 +332,29 @@ def test_the_creation_of_a_corpus_may_die_anywhere(world: World, place: Place) -
     check_again_is_the_same(world)
 
 
-def test_each_kind_of_work_dies_at_each_boundary_and_each_boundary_at_both_sides() -> None:
-    """Without the deaths that only `make soak` runs, and without those of a replacement, which dies everywhere."""
-    kinds = (EMPTYING, ROLLBACK, MAINTENANCE, COLUMN_CHANGE, COLUMN_ADDITION, COLUMN_WIDENING, ENRICHER_CHANGE)
-    met: set[tuple[object, object]] = set()
-    for turn, kind in enumerate(kinds):
-        found = [death.values[0] for death in paired_places(kind, turn) if not is_soaked(death)]
-        deaths = {(place.boundary, place.side) for place in found if isinstance(place, Place)}
-        assert {boundary for boundary, _ in deaths} == set(kind)
-        met |= deaths
-    shared = {*ROLLBACK, *MAINTENANCE, *COLUMN_CHANGE}
-    assert met >= set(product(shared, ("before", "after")))
+def deaths_of(kind: dict[Boundary, int]) -> set[Place]:
+    """Without the deaths that only `make soak` runs."""
+    found = [death.values[0] for death in shared_places(kind) if not is_soaked(death)]
+    return {place for place in found if isinstance(place, Place)}
+
+
+def test_each_boundary_has_a_death_in_each_way_to_commit_and_each_side_has_one() -> None:
+    sides: set[tuple[Boundary, str]] = set()
+    for number, kinds in enumerate(PROTOCOLS):
+        deaths = {(place.boundary, place.side) for kind in kinds for place in deaths_of(kind)}
+        boundaries = {boundary for kind in kinds for boundary in kind}
+        assert {boundary for boundary, _ in deaths} == boundaries
+        own = boundaries if number == 0 else boundaries - set(REPLACEMENT)
+        assert deaths >= set(product(own, ("before", "after")))
+        sides |= deaths if number else set()
+    shared = {*MAINTENANCE, *COLUMN_CHANGE}
+    assert sides >= set(product(shared, ("before", "after"))), "also without those of the commits of rows"
+
+
+def test_each_kind_of_work_dies_on_both_sides_of_its_last_commit() -> None:
+    for kind in (kind for kinds in PROTOCOLS for kind in kinds):
+        last = {Place(Boundary.COMMIT, side, kind[Boundary.COMMIT]) for side in ("before", "after")}
+        assert deaths_of(kind) >= last
 
 
 @pytest.mark.promise("sigkill")

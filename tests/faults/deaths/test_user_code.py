@@ -10,7 +10,7 @@ import pytest
 from ingest_pipeline.failpoints import Boundary
 from tests.support.crash import jobs as crash_jobs
 from tests.support.crash.crash import Child, Place
-from tests.support.crash.places import OWN_CODE, places
+from tests.support.crash.places import OWN_CODE, in_turns, places
 from tests.support.world import World, passages_of
 
 LATER = [
@@ -44,7 +44,7 @@ def test_the_places_are_all_there_are(enriched: World) -> None:
 
 
 @pytest.mark.promise("user-code")
-@pytest.mark.parametrize("place", [*places(OWN_CODE), *LATER], ids=str)
+@pytest.mark.parametrize("place", [*places(OWN_CODE), *in_turns(LATER, 0)], ids=str)
 def test_a_death_pays_at_most_for_the_call_that_was_in_progress(enriched: World, place: Place, tmp_path: Path) -> None:
     assert Child(crash_jobs.ingest, enriched.address, kill_at=place).outcome().killed
     before = calls(tmp_path)
@@ -59,7 +59,7 @@ def test_a_death_pays_at_most_for_the_call_that_was_in_progress(enriched: World,
 
 
 @pytest.mark.promise("chunk-columns")
-@pytest.mark.parametrize("place", [*places(OWN_CODE), *LATER], ids=str)
+@pytest.mark.parametrize("place", [*places(OWN_CODE), *in_turns(LATER, 1)], ids=str)
 def test_a_death_pays_no_recorded_result_of_a_chunk_again(world: World, place: Place, tmp_path: Path) -> None:
     enricher = {"class": "tests.support.user_code.Topics", "arguments": {"calls": str(tmp_path / "calls")}}
     settings = world.settings.replace(enricher=enricher, chunk_columns={"topic": "string"})
@@ -108,7 +108,7 @@ def test_an_embedder_of_the_user_passes_the_boundaries_of_an_api(embedded: World
 
 
 @pytest.mark.promise("user-code")
-@pytest.mark.parametrize("place", [*places(EMBEDDING), *RECORDED], ids=str)
+@pytest.mark.parametrize("place", [*places(EMBEDDING), *in_turns(RECORDED, 0)], ids=str)
 def test_a_death_embeds_no_recorded_text_of_the_users_embedder_again(
     embedded: World, place: Place, tmp_path: Path
 ) -> None:

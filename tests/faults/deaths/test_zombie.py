@@ -22,6 +22,7 @@ from ingest_pipeline.saga.transaction import transaction
 from tests.support.crash import jobs as crash_jobs
 from tests.support.crash.crash import Outcome, Place
 from tests.support.crash.meanwhile import once_at
+from tests.support.crash.places import in_turns
 from tests.support.crash.tables import SCHEMA, rows_of
 from tests.support.crash.zombie import Zombie, named
 from tests.support.world import (
@@ -49,6 +50,7 @@ WITHOUT_LOCK = [
     Place(Boundary.FRAGMENT_WRITTEN, "after"),
     Place(Boundary.PREPARED, "after"),
 ]
+ROWS_REMOVED = Place(Boundary.ROWS_REMOVED, "after")
 FIRST, OURS, THEIRS = paragraphs("first", 2), paragraphs("ours", 3), paragraphs("theirs", 2)
 
 
@@ -101,7 +103,7 @@ def wake_overtaken(world: World, zombie: Zombie) -> Outcome:
 
 
 @pytest.mark.promise("zombies")
-@pytest.mark.parametrize("place", WITH_LOCK + WITHOUT_LOCK, ids=str)
+@pytest.mark.parametrize("place", in_turns(WITHOUT_LOCK + WITH_LOCK, 0), ids=str)
 def test_the_same_document_into_an_empty_table(world: World, place: Place) -> None:
     assert world.corpus
     world.put("a.txt", OURS)
@@ -113,7 +115,7 @@ def test_the_same_document_into_an_empty_table(world: World, place: Place) -> No
 
 
 @pytest.mark.promise("zombies")
-@pytest.mark.parametrize("place", [*WITH_LOCK, Place(Boundary.ROWS_REMOVED, "after")], ids=str)
+@pytest.mark.parametrize("place", [*WITH_LOCK, ROWS_REMOVED], ids=str)
 def test_the_same_document_replaced(world: World, place: Place) -> None:
     world.put("a.txt", FIRST)
     world.put("b.txt", FIRST + " b")
@@ -128,7 +130,7 @@ def test_the_same_document_replaced(world: World, place: Place) -> None:
 
 
 @pytest.mark.promise("rollbacks")
-@pytest.mark.parametrize("place", [*WITH_LOCK, *WITHOUT_LOCK[1:], Place(Boundary.ROWS_REMOVED, "after")], ids=str)
+@pytest.mark.parametrize("place", in_turns([*WITHOUT_LOCK[1:], *WITH_LOCK, ROWS_REMOVED], 0), ids=str)
 def test_an_abandoned_rollback_takes_nothing_back(world: World, place: Place) -> None:
     """It does not plan again: what was published since is not what the person wanted to be rid of."""
     world.put("a.txt", FIRST)
@@ -241,7 +243,7 @@ def ids(corpus: Corpus, version: int) -> list[str]:
 
 @pytest.mark.promise("own-table")
 @pytest.mark.parametrize("rows", [[], ["first"]], ids=["empty_table", "table_with_rows"])
-@pytest.mark.parametrize("place", WITH_LOCK, ids=str)
+@pytest.mark.parametrize("place", in_turns(WITH_LOCK, 1), ids=str)
 def test_a_transaction_ends_in_an_error_and_leaves_nothing(
     database: Database, table: CorpusSettings, place: Place, rows: list[str]
 ) -> None:

@@ -5,6 +5,8 @@ Each constant counts the passages of the boundaries in one kind of work. Tests c
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 from _pytest.mark import ParameterSet
 
@@ -297,28 +299,63 @@ def decisive_places(passages: dict[Boundary, int]) -> list[Place]:
     return first + [place for place in deciding if place.side == "before"] + commits[-1:]
 
 
-def paired_places(passages: dict[Boundary, int], turn: int) -> list[ParameterSet]:
+PROTOCOLS: tuple[tuple[dict[Boundary, int], ...], ...] = (
+    (REPLACEMENT, EMPTYING, ROLLBACK),
+    (COLUMN_CHANGE, ENRICHER_CHANGE),
+    (COLUMN_ADDITION, COLUMN_WIDENING),
+    (MAINTENANCE,),
+    (WIDENED_WHILE_EMPTY, MOVED_WHILE_EMPTY),
+    (RECOVERY,),
+    (SWEEP,),
+    (CREATION,),
+    (SWITCH,),
+    (DROP,),
+)
+"""Kinds of work by how they commit. The first three commit rows, values of columns, and columns."""
+_EVERY_COMMIT = 4
+
+
+def shared_places(kind: dict[Boundary, int]) -> list[ParameterSet]:
     """The decisive places of one kind of work. Those that `make test` leaves to `make soak` are marked.
 
-    A replacement is killed at both sides of each of its boundaries. Other kinds of work that pass the same boundaries
-    are killed at one side of each, and the sides take turns from kind to kind. So every kind of work meets every
-    boundary, and every boundary is met at both sides. Of the COMMITs before the last, every second one is included.
+    Kinds of work that commit in the same way call the same code at the boundaries that all of them pass, so they share
+    these deaths: each boundary has a death in one of the kinds. It has one on each side if rows are committed, or if
+    no commit of rows passes the boundary. Otherwise the sides alternate from one way to commit to the next.
+
+    Every kind of work dies on both sides of its last COMMIT, which decides the outcome. Of the COMMITs before the last,
+    every fourth one is included.
 
     Args:
-        passages: The passages of the kind of work.
-        turn: Kinds of work with an even and with an odd turn are killed at opposite sides.
+        kind: The passages of one of `PROTOCOLS`.
     """
-    order = list(Boundary)
-    last = passages[Boundary.COMMIT]
+    (protocol,) = (number for number, kinds in enumerate(PROTOCOLS) if any(one is kind for one in kinds))
+    turn = next(number for number, one in enumerate(PROTOCOLS[protocol]) if one is kind)
+    order, last = list(Boundary), kind[Boundary.COMMIT]
 
     def is_included(place: Place) -> bool:
         if place.boundary is Boundary.COMMIT:
-            return place.occurrence == last or (place.occurrence + turn) % 2 == 0
-        side = ("before", "after")[(order.index(place.boundary) + turn) % 2]
-        return place.boundary not in REPLACEMENT or place.side == side
+            return place.occurrence == last or (place.occurrence + protocol + turn) % _EVERY_COMMIT == 0
+        number, is_after = order.index(place.boundary), place.side == "after"
+        has_both_sides = protocol == 0 or place.boundary not in REPLACEMENT
+        sharing = [one for one in PROTOCOLS[protocol] if place.boundary in one]
+        owner = sharing[(number + (is_after and has_both_sides)) % len(sharing)]
+        return owner is kind and (has_both_sides or is_after == bool((number + protocol) % 2))
 
-    decisive = decisive_places(passages)
-    return [pytest.param(place, marks=() if is_included(place) else pytest.mark.soak) for place in decisive]
+    return [
+        pytest.param(place, marks=() if is_included(place) else pytest.mark.soak) for place in decisive_places(kind)
+    ]
+
+
+def in_turns(found: Sequence[Place], turn: int) -> list[ParameterSet]:
+    """The places that two tests share: each of them dies at every second place in `make test`, at all in `make soak`.
+
+    Args:
+        found: The places.
+        turn: 0 for the first place and every second after it, 1 for the others.
+    """
+    return [
+        pytest.param(place, marks=() if number % 2 == turn else pytest.mark.soak) for number, place in enumerate(found)
+    ]
 
 
 def is_soaked(parameters: ParameterSet) -> bool:
