@@ -32,6 +32,7 @@ class Job:
     database: str
     lancedb: str
     endpoint: str
+    workers: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class Cost:
 
     seconds: float
     cpu: float
-    """CPU seconds of the process."""
+    """CPU seconds of the process and of the workers that it started."""
     postgres_cpu: float
     """CPU seconds of the database server, all its processes."""
     peak: int
@@ -116,13 +117,16 @@ def stage() -> Generator[Stage]:
 def serve(work: Callable[[Job], None]) -> None:
     """In a child process: do the job of the command line, and print what it took."""
     job = Job(**json.loads(sys.argv[1]))
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    start = perf_counter()
+    cpu, start = _cpu(), perf_counter()
     work(job)
     seconds = perf_counter() - start
-    after = resource.getrusage(resource.RUSAGE_SELF)
-    cpu = after.ru_utime + after.ru_stime - usage.ru_utime - usage.ru_stime
-    print(json.dumps([seconds, cpu, _peak()]))
+    print(json.dumps([seconds, _cpu() - cpu, _peak()]))
+
+
+def _cpu() -> float:
+    """CPU seconds of this process and of its children that ended."""
+    usages = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
 def _peak() -> int:
