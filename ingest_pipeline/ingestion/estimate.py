@@ -30,6 +30,7 @@ from ingest_pipeline.preparation.reading.document_reader import DocumentReader
 from ingest_pipeline.preparation.reading.extension_calls import ExtensionCalls
 from ingest_pipeline.preparation.spending_guard import CHARACTERS_PER_TOKEN, read_spent
 from ingest_pipeline.preparation.vectors.published_vectors import PublishedVectors
+from ingest_pipeline.preparation.vectors.recorded_texts import RecordedTexts
 from ingest_pipeline.types import Chunk, SourceObject
 
 # Chunks end at paragraph breaks, so they are not full. Measured on Python's documentation at 1,000 characters.
@@ -125,9 +126,10 @@ def count(context: IngestContext, plans: Sequence[DocumentPlan], *, read_vectors
     """
     counted, read = _Count(), plans if read_vectors else _without_columns_only(context, plans)
     published = PublishedVectors(context.corpus, context.recipe.embedding_dimensions)
+    recorded = RecordedTexts(context.corpus.generation, context.recipe.embedding)
     chunks = iter(_chunks(context, read, counted))
     while some := list(islice(chunks, _CHUNKS_PER_LOOK_UP)):
-        _count_new(context, some, counted, published if read_vectors else None)
+        _count_new(context, some, counted, recorded, published if read_vectors else None)
     return _priced(context, read, counted, len(plans) - len(read), exact=True)
 
 
@@ -209,22 +211,18 @@ def _chunks(context: IngestContext, plans: Sequence[DocumentPlan], counted: _Cou
 
 
 def _count_new(
-    context: IngestContext, chunks: Sequence[Chunk], counted: _Count, published: PublishedVectors | None
+    context: IngestContext,
+    chunks: Sequence[Chunk],
+    counted: _Count,
+    recorded: RecordedTexts,
+    published: PublishedVectors | None,
 ) -> None:
     texts = {chunk.text_hash: len(chunk.embedded_text) for chunk in chunks}
     new = texts.keys() - counted.seen
     with context.corpus.database.transaction() as connection:
-        wanted = list(new)
-        recipe = context.recipe
-        staged = embedding_cache.staged_texts(
-            connection,
-            context.corpus.generation,
-            embedding=recipe.embedding,
-            dimensions=recipe.embedding_dimensions,
-            text_hashes=wanted,
-        )
-        found = {text.text_hash for text in staged}
-        places = embedding_cache.published_texts(connection, context.corpus.generation, wanted)
+        recorded.refresh(connection)
+        places = embedding_cache.published_texts(connection, context.corpus.generation, list(new))
+    found = {text_hash for text_hash in new if text_hash in recorded}
     there = {place.text_hash for place in places} if published is None else published.read(places).keys()
     to_embed = new - found - there
     counted.seen |= new

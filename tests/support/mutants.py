@@ -991,14 +991,16 @@ def pointer_recorded_before_the_file_is_durable() -> None:
     spool_answers = EmbeddingRequests._spool  # pyright: ignore[reportPrivateUsage]
     record = EmbeddingRequests._record  # pyright: ignore[reportPrivateUsage]
 
-    def checksum_alone(_: EmbeddingRequests, completed: Any) -> bytes:
+    def checksum_alone(_: EmbeddingRequests, __: int, completed: Any) -> bytes:
         content = b"".join(batch.vectors.tobytes() for batch in completed)
         return hashlib.sha256(content).digest()
 
-    def record_then_spool(requests: EmbeddingRequests, completed: Any, failed: Any, **values: Any) -> None:
-        record(requests, completed, failed, **values)
+    def record_then_spool(
+        requests: EmbeddingRequests, ordinal: int, completed: Any, failed: Any, **values: Any
+    ) -> None:
+        record(requests, ordinal, completed, failed, **values)
         if completed:
-            spool_answers(requests, completed)
+            spool_answers(requests, ordinal, completed)
 
     plug(EmbeddingRequests, "_spool", checksum_alone)
     plug(EmbeddingRequests, "_record", record_then_spool)

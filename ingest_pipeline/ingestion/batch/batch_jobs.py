@@ -34,6 +34,7 @@ from ingest_pipeline.preparation.prepare import root_cause
 from ingest_pipeline.preparation.reading.document_reader import DocumentReader
 from ingest_pipeline.preparation.reading.extension_calls import ExtensionCalls
 from ingest_pipeline.preparation.spending_guard import SpendingGuard
+from ingest_pipeline.preparation.vectors.recorded_texts import RecordedTexts
 from ingest_pipeline.preparation.vectors.vector_resolver import VectorResolver
 from ingest_pipeline.processes import is_dead
 from ingest_pipeline.saga.lifecycle import Saga
@@ -121,12 +122,13 @@ def _open(context: IngestContext) -> list[BatchJob]:
 
 def _jobs(context: IngestContext, plans: Iterable[DocumentPlan]) -> Iterator[_JobTexts]:
     ordered = {text_hash for found in _open(context) for text_hash in found.text_hashes}
+    recorded = RecordedTexts(context.corpus.generation, context.recipe.embedding)
     job = _JobTexts()
     for plan in plans:
         chunks_left = _chunks(context, plan)
         while chunks := list(islice(chunks_left, _CHUNKS_PER_LOOK_UP)):
             texts = {chunk.text_hash: chunk.embedded_text for chunk in chunks}
-            missing = _missing(context, texts.keys() - ordered)
+            missing = _missing(context, recorded, texts.keys() - ordered)
             if missing or texts.keys() & ordered:
                 job.keys.add(plan.key)
             job.texts.update((text_hash, texts[text_hash]) for text_hash in missing)
@@ -146,18 +148,12 @@ def _chunks(context: IngestContext, plan: DocumentPlan) -> Iterator[Chunk]:
             yield from reader.chunks(context.source, context.chunker, context.limits)
 
 
-def _missing(context: IngestContext, text_hashes: set[UUID]) -> set[UUID]:
-    name, recipe, wanted = context.corpus.generation, context.recipe, list(text_hashes)
+def _missing(context: IngestContext, recorded: RecordedTexts, text_hashes: set[UUID]) -> set[UUID]:
     with context.corpus.database.transaction() as connection:
-        staged = embedding_cache.staged_texts(
-            connection,
-            name,
-            embedding=recipe.embedding,
-            dimensions=recipe.embedding_dimensions,
-            text_hashes=wanted,
-        )
-        published = embedding_cache.published_texts(connection, name, wanted)
-    return text_hashes - {text.text_hash for text in staged} - {place.text_hash for place in published}
+        recorded.refresh(connection)
+        wanted = [text_hash for text_hash in text_hashes if text_hash not in recorded]
+        published = embedding_cache.published_texts(connection, context.corpus.generation, wanted)
+    return set(wanted) - {place.text_hash for place in published}
 
 
 def _is_served(context: IngestContext, embedder: OpenAIEmbedder) -> bool:

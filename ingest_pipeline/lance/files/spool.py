@@ -38,7 +38,7 @@ def spool_name(saga: UUID, ordinal: int) -> str:
 
     Args:
         saga: Saga that sent the requests.
-        ordinal: Number of the first request within the saga.
+        ordinal: Number of the batch within the saga.
     """
     return f"{_FOLDER}/{saga}-{ordinal}.f32"
 

@@ -5,7 +5,7 @@ Every function runs in its caller's transaction.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
 from decimal import Decimal
@@ -16,6 +16,9 @@ from psycopg.rows import class_row
 from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.postgres.sql import query
 from ingest_pipeline.types import Usage
+
+BatchId = tuple[UUID, int]
+"""Saga and ordinal of recorded answers. They name the file in the spool."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +82,7 @@ def record_batch(
     Args:
         connection: Connection of the caller's transaction.
         saga: Saga that sent the requests.
-        ordinal: Number of the first request within the saga.
+        ordinal: Number of the batch within the saga. Later batches have higher ones.
         embedding: Model and dimensions, as in the recipe.
         text_hashes: Hashes of the inputs, in the order of the vectors in the file of the spool.
         checksum: Checksum of the file.
@@ -133,7 +136,7 @@ def forget_lost_batch(connection: Connection, batch: SpooledBatch) -> int:
     return 0 if row is None else int(row["texts"])
 
 
-def spooled_batches(connection: Connection, generation: str) -> set[tuple[UUID, int]]:
+def spooled_batches(connection: Connection, generation: str) -> set[BatchId]:
     """Return saga and ordinal of each recorded file in the spool of a generation."""
     rows = connection.execute(query("spooled_batches"), {"generation": generation})
     return {(row["saga"], row["ordinal"]) for row in rows}
@@ -145,13 +148,39 @@ def lock_batches(connection: Connection, saga: UUID) -> set[int]:
     return {row["ordinal"] for row in connection.execute(query("batches_of"), {"saga": saga})}
 
 
-def staged_texts(
-    connection: Connection, generation: str, *, embedding: str, dimensions: int, text_hashes: Sequence[UUID]
-) -> list[SpooledText]:
-    """Return those of the texts that a saga of the generation embedded and has not published."""
+def recorded_texts(
+    connection: Connection, generation: str, embedding: str, *, known: Mapping[UUID, int], limit: int
+) -> list[tuple[BatchId, list[UUID]]]:
+    """Return some batches that sagas of the generation recorded and have not published, with their texts.
+
+    Args:
+        connection: Connection of the caller's transaction.
+        generation: Generation of the sagas.
+        embedding: Model and dimensions, as in the recipe.
+        known: The last ordinal of each saga that the caller has read. Batches after it are returned.
+        limit: Maximum number of batches.
+
+    Returns:
+        The first of these batches, by saga and ordinal.
+    """
     values = {
         "generation": generation,
         "embedding": embedding,
+        "sagas": list(known.keys()),
+        "ordinals": list(known.values()),
+        "limit": limit,
+    }
+    rows = connection.execute(query("recorded_texts"), values)
+    return [((row["saga"], row["ordinal"]), row["text_hashes"]) for row in rows]
+
+
+def staged_texts(
+    connection: Connection, batches: Collection[BatchId], *, dimensions: int, text_hashes: Sequence[UUID]
+) -> list[SpooledText]:
+    """Return where the vectors of the texts are in the batches, if these are still there."""
+    values = {
+        "sagas": [saga for saga, _ in batches],
+        "ordinals": [ordinal for _, ordinal in batches],
         "width": 4 * dimensions,
         "text_hashes": list(text_hashes),
     }
@@ -164,13 +193,6 @@ def staged_texts(
         )
         for row in connection.execute(query("staged_texts"), values)
     ]
-
-
-def has_staged_vectors(connection: Connection, generation: str, *, embedding: str, saga: UUID) -> bool:
-    """Whether another saga of the generation has stored vectors that can be used."""
-    values = {"generation": generation, "embedding": embedding, "saga": saga}
-    row = connection.execute(query("has_staged_vectors"), values).fetchone()
-    return row is not None and row["found"]
 
 
 def published_texts(

@@ -677,19 +677,21 @@ SELECT id FROM ingest_pipeline.saga WHERE id = %(saga)s FOR NO KEY UPDATE
 -- batches_of --
 SELECT ordinal FROM ingest_pipeline.embedded_batch WHERE saga = %(saga)s AND vectors IS NULL
 
+-- recorded_texts --
+-- Batches after the known ordinal of their saga.
+SELECT b.saga, b.ordinal, b.text_hashes FROM ingest_pipeline.embedded_batch b
+JOIN ingest_pipeline.saga s ON s.id = b.saga
+LEFT JOIN unnest(%(sagas)s::uuid[], %(ordinals)s::integer[]) AS known (saga, ordinal) ON known.saga = b.saga
+WHERE s.generation = %(generation)s AND b.embedding = %(embedding)s AND b.ordinal > coalesce(known.ordinal, -1)
+ORDER BY b.saga, b.ordinal LIMIT %(limit)s
+
 -- staged_texts --
 SELECT DISTINCT ON (hash) hash AS text_hash, b.saga, b.ordinal, place - 1 AS index, b.checksum,
     substring(b.vectors FROM (place - 1)::int * %(width)s + 1 FOR %(width)s) AS vector
-FROM ingest_pipeline.embedded_batch b
-JOIN ingest_pipeline.saga s ON s.id = b.saga AND s.generation = %(generation)s,
+FROM unnest(%(sagas)s::uuid[], %(ordinals)s::integer[]) AS wanted (saga, ordinal)
+JOIN ingest_pipeline.embedded_batch b ON b.saga = wanted.saga AND b.ordinal = wanted.ordinal,
 unnest(b.text_hashes) WITH ORDINALITY AS h (hash, place)
-WHERE b.embedding = %(embedding)s AND b.text_hashes && %(text_hashes)s AND hash = ANY(%(text_hashes)s)
-
--- has_staged_vectors --
-SELECT EXISTS (
-    SELECT 1 FROM ingest_pipeline.embedded_batch b JOIN ingest_pipeline.saga s ON s.id = b.saga
-    WHERE s.generation = %(generation)s AND b.embedding = %(embedding)s AND b.saga <> %(saga)s
-) AS found
+WHERE hash = ANY(%(text_hashes)s)
 
 -- has_concurrent_ingest --
 SELECT EXISTS (

@@ -10,8 +10,8 @@ from ingest_pipeline.postgres.catalog import documents
 from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.postgres.ledger import embedding_cache, sagas
 from ingest_pipeline.postgres.ledger.embedding_cache import SpooledText
-from ingest_pipeline.preparation.seen_texts import CompactHashSet
 from ingest_pipeline.preparation.vectors.published_vectors import PublishedVectors
+from ingest_pipeline.preparation.vectors.recorded_texts import RecordedTexts
 from ingest_pipeline.preparation.vectors.spooled_vectors import SpooledVectors
 from ingest_pipeline.types import Recipe, Vector
 
@@ -29,34 +29,33 @@ class VectorLookup:
         self._corpus = corpus
         self._recipe = recipe
         self._saga = saga
-        self._requested = CompactHashSet()
-        self._others_embed = False
+        self._has_concurrent = False
         self._something_published = False
+        self._recorded = RecordedTexts(corpus.generation, recipe.embedding)
         self._spooled = SpooledVectors(corpus, recipe.embedding_dimensions)
         self._published = PublishedVectors(corpus, recipe.embedding_dimensions)
 
     def refresh(self, connection: Connection) -> None:
-        """Find out whether other sagas have embedded anything, and whether anything is published."""
-        generation, embedding = self._corpus.generation, self._recipe.embedding
-        self._something_published = documents.has_chunks(connection, generation)
-        self._others_embed = sagas.has_concurrent_ingest(
-            connection, generation, self._saga
-        ) or embedding_cache.has_staged_vectors(connection, generation, embedding=embedding, saga=self._saga)
+        """Find out what sagas have recorded, and whether another one is being prepared or anything is published."""
+        # Recorded answers first: a saga that publishes in between deletes them, and then something is published.
+        self._recorded.refresh(connection)
+        self._something_published = documents.has_chunks(connection, self._corpus.generation)
+        self._has_concurrent = sagas.has_concurrent_ingest(connection, self._corpus.generation, self._saga)
 
     def notice_others(self, connection: Connection) -> None:
         """From now on, look among the vectors of other sagas too, if another saga is being prepared."""
-        self._others_embed = self._others_embed or sagas.has_concurrent_ingest(
+        self._has_concurrent = self._has_concurrent or sagas.has_concurrent_ingest(
             connection, self._corpus.generation, self._saga
         )
 
-    def add_requested(self, text_hash: UUID) -> None:
-        """Record in memory that this saga embeds a text."""
-        self._requested.add(text_hash)
+    def add_recorded(self, ordinal: int, text_hashes: Sequence[UUID]) -> None:
+        """Add a batch that this saga has recorded."""
+        self._recorded.add(self._saga, ordinal, text_hashes)
 
     def may_find(self, hashes: Sequence[UUID]) -> bool:
         """Whether `find` could find any of these texts. Sends no query."""
-        anywhere = self._others_embed or self._something_published
-        return anywhere or any(text_hash in self._requested for text_hash in hashes)
+        anywhere = self._has_concurrent or self._something_published
+        return anywhere or any(text_hash in self._recorded for text_hash in hashes)
 
     def find(self, hashes: Sequence[UUID]) -> dict[UUID, Vector]:
         """The vectors that exist, by text hash.
@@ -64,9 +63,10 @@ class VectorLookup:
         Raises:
             UnavailableError: One of the stores does not answer.
         """
-        staged = hashes if self._others_embed else [h for h in hashes if h in self._requested]
         with self._corpus.database.transaction() as connection:
-            spooled = self._staged(connection, staged) if staged else []
+            if self._has_concurrent:
+                self._recorded.refresh(connection)
+            spooled = self._staged(connection, hashes)
             there = {text.text_hash for text in spooled}
             rest = [text_hash for text_hash in hashes if text_hash not in there]
             places = self._published.places(connection, rest) if rest and self._something_published else []
@@ -79,10 +79,18 @@ class VectorLookup:
         return found
 
     def _staged(self, connection: Connection, hashes: Sequence[UUID]) -> list[SpooledText]:
-        return embedding_cache.staged_texts(
-            connection,
-            self._corpus.generation,
-            embedding=self._recipe.embedding,
-            dimensions=self._recipe.embedding_dimensions,
-            text_hashes=hashes,
-        )
+        known = [text_hash for text_hash in hashes if text_hash in self._recorded]
+        found = self._in_batches(connection, known)
+        if len(found) < len(known):
+            # A batch is gone, because another saga has published it or its file is lost. Another one may have the text.
+            self._something_published = True
+            self._recorded.reload(connection)
+            found = self._in_batches(connection, known)
+        return found
+
+    def _in_batches(self, connection: Connection, hashes: Sequence[UUID]) -> list[SpooledText]:
+        batches = self._recorded.batches_of(hashes)
+        if not batches:
+            return []
+        dimensions = self._recipe.embedding_dimensions
+        return embedding_cache.staged_texts(connection, batches, dimensions=dimensions, text_hashes=hashes)

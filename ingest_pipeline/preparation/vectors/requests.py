@@ -7,7 +7,7 @@ the file and the usage.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass, field
 from uuid import UUID
@@ -21,6 +21,7 @@ from ingest_pipeline.lance.files.spool import spool_name
 from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.postgres.ledger import embedding_cache
 from ingest_pipeline.preparation.spending_guard import SpendingGuard
+from ingest_pipeline.preparation.vectors.lookup import VectorLookup
 from ingest_pipeline.telemetry.embedding_calls import embedding_call
 from ingest_pipeline.telemetry.metrics import count_usage
 from ingest_pipeline.types import Recipe, Usage, Vector, Vectors
@@ -131,7 +132,7 @@ class EmbeddingRequests:
         recipe: Names the model and the dimensions.
         saga: The saga under which answers are recorded.
         guard: The limits of the run.
-        on_record: Called in the transaction that records answers.
+        lookup: Learns what is recorded.
     """
 
     def __init__(
@@ -142,17 +143,18 @@ class EmbeddingRequests:
         saga: UUID,
         *,
         guard: SpendingGuard,
-        on_record: Callable[[Connection], None],
+        lookup: VectorLookup,
     ) -> None:
         self._corpus = corpus
         self._embedder = embedder
         self._embedding = recipe.embedding
         self._saga = saga
         self._guard = guard
-        self._on_record = on_record
+        self._lookup = lookup
         self._pending: list[EmbeddingRequest] = []
         self._pending_characters = 0
         self._batch_count = 0
+        self._recorded_count = 0
         self._completed: list[_CompletedBatch] = []
         self._failed: list[_FailedBatch] = []
         self._in_progress: dict[asyncio.Task[None], UsageMeter] = {}
@@ -254,36 +256,42 @@ class EmbeddingRequests:
             self._completed = self._completed[_MAX_ANSWERS_IN_FILE:]
             failed, self._failed = self._failed, []
             if completed or failed:
-                await asyncio.to_thread(self._spool_and_record, completed, failed)
+                ordinal = self._recorded_count
+                self._recorded_count += 1
+                await asyncio.to_thread(self._spool_and_record, ordinal, completed, failed)
             for batch in completed:
                 batch.deliver()
 
-    def _spool_and_record(self, completed: Sequence[_CompletedBatch], failed: Sequence[_FailedBatch]) -> None:
+    def _spool_and_record(
+        self, ordinal: int, completed: Sequence[_CompletedBatch], failed: Sequence[_FailedBatch]
+    ) -> None:
         try:
-            checksum = self._spool(completed)
+            checksum = self._spool(ordinal, completed)
         except UnavailableError:
             # The answers are billed, so Postgres keeps them until the store is usable again.
             content = b"".join(batch.vectors.astype("<f4").tobytes() for batch in completed)
-            self._record(completed, failed, checksum=b"", vectors=content)
+            self._record(ordinal, completed, failed, checksum=b"", vectors=content)
             raise
-        self._record(completed, failed, checksum=checksum)
+        self._record(ordinal, completed, failed, checksum=checksum)
 
-    def _spool(self, completed: Sequence[_CompletedBatch]) -> bytes:
+    def _spool(self, ordinal: int, completed: Sequence[_CompletedBatch]) -> bytes:
         """Write the vectors of some answers into one durable file, and return its checksum."""
         answers = [batch for batch in completed if batch.text_hashes]
         if not answers:
             return b""
-        name = spool_name(self._saga, completed[0].ordinal)
+        name = spool_name(self._saga, ordinal)
         return self._corpus.table.spool.write(name, [batch.vectors for batch in answers])
 
     def _record(
         self,
+        ordinal: int,
         completed: Sequence[_CompletedBatch],
         failed: Sequence[_FailedBatch],
         *,
         checksum: bytes,
         vectors: bytes | None = None,
     ) -> None:
+        text_hashes = [text_hash for batch in completed for text_hash in batch.text_hashes]
         with ExitStack() as effects:
             for _ in completed:
                 effects.enter_context(boundary(Boundary.BATCH_RECORDED))
@@ -292,14 +300,14 @@ class EmbeddingRequests:
                 characters = attempt.characters if attempt.usage.tokens else 0
                 embedding_cache.record_unusable(connection, self._saga, characters=characters, usage=attempt.usage)
             self._mark_served(connection, completed, failed)
-            self._on_record(connection)
+            self._lookup.notice_others(connection)
             if completed:
                 has_ended = embedding_cache.record_batch(
                     connection,
                     self._saga,
-                    ordinal=completed[0].ordinal,
+                    ordinal=ordinal,
                     embedding=self._embedding,
-                    text_hashes=[text_hash for batch in completed for text_hash in batch.text_hashes],
+                    text_hashes=text_hashes,
                     checksum=checksum,
                     characters=sum(batch.characters for batch in completed),
                     usage=sum((batch.answer.usage for batch in completed), Usage()),
@@ -307,9 +315,10 @@ class EmbeddingRequests:
                 )
                 if has_ended and vectors is None:
                     # A sweep may have removed the file before it was recorded.
-                    self._spool(completed)
+                    self._spool(ordinal, completed)
             reserved = sum(_characters(batch.requests) for batch in completed)
             self._guard.release(connection, reserved + sum(attempt.characters for attempt in failed))
+        self._lookup.add_recorded(ordinal, text_hashes)
         usages = (*(batch.answer.usage for batch in completed), *(attempt.usage for attempt in failed))
         count_usage(sum(usages, Usage()))
 

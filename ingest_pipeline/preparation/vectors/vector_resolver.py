@@ -42,9 +42,7 @@ class VectorResolver:
         guard.add(saga)
         self._corpus = corpus
         self._lookup = VectorLookup(corpus, recipe, saga)
-        self._requests = EmbeddingRequests(
-            corpus, embedder, recipe, saga, guard=guard, on_record=self._lookup.notice_others
-        )
+        self._requests = EmbeddingRequests(corpus, embedder, recipe, saga, guard=guard, lookup=self._lookup)
         # Vectors that are still referenced by a batch or a request.
         self._known: WeakValueDictionary[UUID, asyncio.Future[Vector]] = WeakValueDictionary()
 
@@ -76,7 +74,6 @@ class VectorResolver:
                     request = EmbeddingRequest(hashed, text, vector)
             pending.append(PendingVector(hashed, vector, request))
             if request is not None:
-                self._lookup.add_requested(hashed)
                 await self._requests.add(request)
         return pending
 

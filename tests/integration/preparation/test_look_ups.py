@@ -6,12 +6,17 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
+import numpy as np
 import pytest
 
+from ingest_pipeline.lance.files.spool import spool_name
 from ingest_pipeline.postgres.database import Connection
-from ingest_pipeline.postgres.ledger import sagas
+from ingest_pipeline.postgres.ledger import embedding_cache, sagas
 from ingest_pipeline.postgres.ledger.sagas import SagaKind
 from ingest_pipeline.postgres.sql import query
+from ingest_pipeline.preparation.vectors.lookup import VectorLookup
+from ingest_pipeline.preparation.vectors.recorded_texts import RecordedTexts
+from ingest_pipeline.types import Usage
 from tests.support.world import World, paragraphs
 
 pytestmark = pytest.mark.promise("pay-once")
@@ -81,18 +86,88 @@ def test_a_look_up_in_a_large_document_costs_no_more_right_after_its_publication
         assert blocks_read(connection, "published_texts", values) < 128 * 20
 
 
-def test_a_look_up_among_staged_vectors_reads_no_batch_that_lacks_the_text(world: World) -> None:
+_BATCHES = """
+INSERT INTO ingest_pipeline.embedded_batch (saga, ordinal, embedding, text_hashes, checksum)
+SELECT s.id, n, 'test-embedding/32',
+    ARRAY(SELECT md5(s.id || '-' || n || '-' || m)::uuid FROM generate_series(1, 128) m),
+    decode(repeat('00', 32), 'hex')
+FROM ingest_pipeline.saga s, generate_series(%(first)s::int, %(last)s::int) n WHERE s.id = %(saga)s
+"""
+
+
+def begin(world: World, connection: Connection, batches: int) -> UUID:
+    """A saga that has recorded so many batches."""
+    saga = sagas.begin(connection, generation=world.corpus.generation, kind=SagaKind.INGEST, base_version=1)
+    connection.execute(_BATCHES, {"saga": saga, "first": 1, "last": batches})
+    return saga
+
+
+def texts_of(connection: Connection, saga: UUID, ordinal: int) -> list[UUID]:
+    row = connection.execute(
+        "SELECT text_hashes FROM ingest_pipeline.embedded_batch WHERE (saga, ordinal) = (%s, %s)", (saga, ordinal)
+    ).fetchone()
+    assert row is not None
+    return row["text_hashes"]
+
+
+def test_vectors_are_looked_up_in_the_batches_that_have_them(world: World) -> None:
     with world.database.transaction() as connection:
-        saga = sagas.begin(connection, generation=world.corpus.generation, kind=SagaKind.INGEST, base_version=1)
-        connection.execute(
-            "INSERT INTO ingest_pipeline.embedded_batch (saga, ordinal, embedding, text_hashes, checksum) "
-            "SELECT %s, n, 'test-embedding/32', ARRAY(SELECT md5(n || '-' || m)::uuid FROM generate_series(1, 128) m), "
-            "decode(repeat('00', 32), 'hex') FROM generate_series(1, 400) n",
-            (saga,),
+        saga = begin(world, connection, 400)
+        recorded = RecordedTexts(world.corpus.generation, "test-embedding/32")
+        recorded.refresh(connection)
+        wanted = texts_of(connection, saga, 7)
+        batches = recorded.batches_of([*wanted, *(UUID(int=n) for n in range(128))])
+        assert batches == {(saga, 7)}
+        found = embedding_cache.staged_texts(connection, batches, dimensions=32, text_hashes=wanted)
+        assert [text.text_hash for text in sorted(found, key=lambda text: text.index)] == wanted
+        values = {"sagas": [saga], "ordinals": [7], "width": 128, "text_hashes": wanted}
+        assert blocks_read(connection, "staged_texts", values) < 16
+
+
+@pytest.mark.parametrize("batches", [100, 2_000])
+def test_only_batches_that_are_new_are_read_again(world: World, batches: int) -> None:
+    with world.database.transaction() as connection:
+        first, second = begin(world, connection, batches), begin(world, connection, 1)
+        recorded = RecordedTexts(world.corpus.generation, "test-embedding/32")
+        recorded.refresh(connection)
+        connection.execute(_BATCHES, {"saga": first, "first": batches + 1, "last": batches + 1})
+        connection.execute(_BATCHES, {"saga": second, "first": 2, "last": 3})
+        known = {first: batches, second: 1}
+        rows = embedding_cache.recorded_texts(
+            connection, world.corpus.generation, "test-embedding/32", known=known, limit=64
         )
-        connection.execute("ANALYZE ingest_pipeline.embedded_batch")
-        row = connection.execute("SELECT text_hashes FROM ingest_pipeline.embedded_batch WHERE ordinal = 7").fetchone()
-        assert row is not None
-        values = {"generation": world.corpus.generation, "embedding": "test-embedding/32", "width": 128}
-        for wanted in (row["text_hashes"], [UUID(int=n) for n in range(128)]):
-            assert blocks_read(connection, "staged_texts", {**values, "text_hashes": wanted}) < 128 * 16
+        assert [batch for batch, _ in rows] == sorted([(first, batches + 1), (second, 2), (second, 3)])
+        new = texts_of(connection, first, batches + 1)
+        assert not any(text in recorded for text in new)
+        recorded.refresh(connection)
+        assert all(text in recorded for text in new)
+
+
+def test_a_text_of_a_batch_that_is_gone_is_found_in_another_one(world: World) -> None:
+    """Two sagas may embed the same text at the same time. One of the files is lost, or its saga gave up."""
+    recipe, spool, wanted = world.settings.recipe, world.corpus.table.spool, [UUID(int=n) for n in range(3)]
+    vectors = np.ones((3, recipe.embedding_dimensions), dtype=np.float32)
+    with world.database.transaction() as connection:
+        for _ in range(2):
+            saga = begin(world, connection, 0)
+            embedding_cache.record_batch(
+                connection,
+                saga,
+                ordinal=0,
+                embedding=recipe.embedding,
+                text_hashes=wanted,
+                checksum=spool.write(spool_name(saga, 0), [vectors]),
+                characters=1,
+                usage=Usage(),
+            )
+    lookup = VectorLookup(world.corpus, recipe, UUID(int=1))
+    with world.database.transaction() as connection:
+        lookup.refresh(connection)
+    assert lookup.find(wanted).keys() == set(wanted)
+    for left in (1, 0):
+        with world.database.transaction() as connection:
+            connection.execute(
+                "DELETE FROM ingest_pipeline.embedded_batch WHERE saga = "
+                "(SELECT min(saga::text)::uuid FROM ingest_pipeline.embedded_batch)"
+            )
+        assert lookup.find(wanted).keys() == (set(wanted) if left else set())

@@ -19,6 +19,7 @@ from ingest_pipeline.postgres.ledger import embedding_cache, sagas
 from ingest_pipeline.postgres.ledger.sagas import SagaKind
 from ingest_pipeline.preparation import prepare
 from ingest_pipeline.preparation.reading import read_stage
+from ingest_pipeline.preparation.vectors.recorded_texts import RecordedTexts
 from ingest_pipeline.preparation.vectors.vector_resolver import VectorResolver
 from ingest_pipeline.types import Chunk, Usage, text_hash
 from tests.support.crash import jobs as crash_jobs
@@ -132,16 +133,14 @@ def test_vectors_of_another_model_or_width_or_prompt_are_never_used(world: World
             usage=Usage(tokens=1, requests=1),
         )
 
-        def found(embedding: str, dimensions: int) -> set[UUID]:
-            name, wanted = world.corpus.generation, [hashed, recorded]
-            texts = embedding_cache.staged_texts(
-                connection, name, embedding=embedding, dimensions=dimensions, text_hashes=wanted
-            )
-            return {text.text_hash for text in texts}
+        def found(embedding: str) -> set[UUID]:
+            recorded_texts = RecordedTexts(world.corpus.generation, embedding)
+            recorded_texts.refresh(connection)
+            return {text for text in (hashed, recorded) if text in recorded_texts}
 
-        assert found("other-model/32", 32) == {hashed}
-        assert found(world.settings.recipe.embedding, 32) == found("other-model/16", 16) == set()
-        assert found(prompted, 32) == {recorded}
+        assert found("other-model/32") == {hashed}
+        assert found(world.settings.recipe.embedding) == found("other-model/16") == set()
+        assert found(prompted) == {recorded}
 
 
 PARTS = [paragraphs(f"part{number}", 1) for number in range(40)]

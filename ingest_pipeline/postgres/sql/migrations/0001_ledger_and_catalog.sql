@@ -204,13 +204,14 @@ CREATE TABLE ingest_pipeline.embedded_batch (
     PRIMARY KEY (saga, ordinal)
 );
 COMMENT ON COLUMN ingest_pipeline.embedded_batch.ordinal IS
-    'Number of the first of these requests within the saga. The file has one vector per text hash, in this order.';
+    'Number of the batch within the saga, ascending in the order of their COMMITs.';
+COMMENT ON COLUMN ingest_pipeline.embedded_batch.text_hashes IS
+    'Hashes of the texts whose vectors are in the file, in this order.';
 COMMENT ON COLUMN ingest_pipeline.embedded_batch.checksum IS 'SHA-256 of the file.';
 COMMENT ON COLUMN ingest_pipeline.embedded_batch.vectors IS
     'What the file would contain, if the store of the table did not take it. Null: there is a file.';
 -- Floats hardly compress; the attempt costs more than it saves.
 ALTER TABLE ingest_pipeline.embedded_batch ALTER COLUMN vectors SET STORAGE EXTERNAL;
-CREATE INDEX embedded_batch_text ON ingest_pipeline.embedded_batch USING gin (text_hashes);
 
 CREATE TABLE ingest_pipeline.extension_result (
     corpus text NOT NULL,
