@@ -1,10 +1,10 @@
 """Retention: removes old versions that readers, rollbacks and running sagas no longer need.
 
 A version is kept if it is head or was head a few days ago, is among the last publications, has a tag, or if a live saga
-was planned on it or rolls back to it. Versions older than the oldest such version are removed in three steps: the
-ledger records that they are retired, their catalog rows are deleted in small transactions without the lock, and the
-versions are deleted with the files that no other version contains. If the process dies at any point, the next
-maintenance continues.
+was planned on it or rolls back to it. Versions older than the oldest such version are removed in four steps: what their
+publications brought is counted, the ledger records that they are retired, their catalog rows are deleted, and the
+versions are deleted with the files that no other version contains. Rows are counted and deleted in small transactions
+without the lock. If the process dies at any point, the next maintenance continues.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from ingest_pipeline.types import Retention
 log = get_logger(__name__)
 
 _DOCUMENTS_AT_ONCE = 500
+# A publication has up to 8,192 documents.
+_PUBLICATIONS_AT_ONCE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,18 +45,26 @@ def retain(corpus: Corpus, retention: Retention) -> RetentionReport:
     Raises:
         UnavailableError: One of the stores failed; the next call continues.
     """
-    tagged = corpus.table.tagged_versions()
+    tagged = min(corpus.table.tagged_versions(), default=None)
+
+    def oldest_needed(connection: Connection) -> int:
+        return history.oldest_needed(
+            connection,
+            corpus.generation,
+            days=retention.days,
+            publications=retention.publications,
+            at_least=tagged,
+        )
+
+    with corpus.database.transaction() as connection:
+        oldest = oldest_needed(connection)
+    _in_steps(corpus, oldest, history.count_publications, _PUBLICATIONS_AT_ONCE)
     with corpus.database.transaction() as connection:
         # Under the lock, so that no saga is planned on a version that is just being retired.
         lock(connection, corpus)
         with boundary(Boundary.RETIRED):
-            oldest = history.retire_versions(
-                connection,
-                corpus.generation,
-                days=retention.days,
-                publications=retention.publications,
-                at_least=min(tagged, default=None),
-            )
+            oldest = min(oldest, oldest_needed(connection))
+            history.retire_versions(connection, corpus.generation, oldest)
     documents = _forget_documents(corpus, oldest)
     _forget_results(corpus, retention.days)
     gone = [version for version in corpus.table.versions() if version < oldest]
@@ -66,7 +76,7 @@ def retain(corpus: Corpus, retention: Retention) -> RetentionReport:
 
 def _forget_documents(corpus: Corpus, oldest: int) -> int:
     steps = (documents.forget_superseded, documents.forget_tombstones)
-    return sum(_in_steps(corpus, oldest, forget) for forget in steps)
+    return sum(_in_steps(corpus, oldest, forget, _DOCUMENTS_AT_ONCE) for forget in steps)
 
 
 def _forget_results(corpus: Corpus, days: int) -> None:
@@ -77,11 +87,11 @@ def _forget_results(corpus: Corpus, days: int) -> None:
             forgotten = extension_results.forget_results(connection, corpus.name, days=days, limit=_DOCUMENTS_AT_ONCE)
 
 
-def _in_steps(corpus: Corpus, oldest: int, forget: Callable[[Connection, str, int, int], int]) -> int:
+def _in_steps(corpus: Corpus, oldest: int, change: Callable[[Connection, str, int, int], int], limit: int) -> int:
     total = 0
     while True:
         with corpus.database.transaction() as connection:
-            found = forget(connection, corpus.generation, oldest, _DOCUMENTS_AT_ONCE)
+            found = change(connection, corpus.generation, oldest, limit)
         total += found
-        if found < _DOCUMENTS_AT_ONCE:
+        if found < limit:
             return total

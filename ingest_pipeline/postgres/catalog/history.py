@@ -96,26 +96,39 @@ def published_versions(connection: Connection, generation: str, among: Collectio
     return {row["published_version"] for row in found}
 
 
-def retire_versions(
+def oldest_needed(
     connection: Connection, generation: str, *, days: int, publications: int, at_least: int | None
 ) -> int:
-    """Mark the versions before the oldest needed one as retired, and keep the counts of their publications.
+    """Return the oldest version that is needed.
 
     Args:
-        connection: Connection of a transaction that holds the lock of the generation.
+        connection: Connection of the caller's transaction.
         generation: Generation of the versions.
         days: Days for which a version is needed after it ceased to be head.
         publications: Number of the last publications that are needed.
         at_least: This version and all later ones are needed, whatever their age.
-
-    Returns:
-        The oldest version that is needed.
     """
     wanted = {"generation": generation, "days": days, "publications": publications, "at_least": at_least}
     row = connection.execute(query("oldest_needed"), wanted).fetchone()
     assert row is not None  # noqa: S101  head itself is needed
-    connection.execute(query("retire_versions"), {"generation": generation, "oldest": row["version"]})
     return int(row["version"])
+
+
+def count_publications(connection: Connection, generation: str, oldest: int, limit: int) -> int:
+    """Keep the counts of at most ``limit`` publications before a version. Return for how many they were kept."""
+    values = {"generation": generation, "oldest": oldest, "limit": limit}
+    return connection.execute(query("count_publications"), values).rowcount
+
+
+def retire_versions(connection: Connection, generation: str, oldest: int) -> None:
+    """Mark the versions before the oldest needed one as retired. The counts of their publications are kept already.
+
+    Args:
+        connection: Connection of a transaction that holds the lock of the generation.
+        generation: Generation of the versions.
+        oldest: The oldest version that is needed.
+    """
+    connection.execute(query("retire_versions"), {"generation": generation, "oldest": oldest})
 
 
 def known_names(connection: Connection, generation: str, names: Sequence[str]) -> set[str]:

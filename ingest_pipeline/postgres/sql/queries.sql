@@ -529,17 +529,24 @@ SELECT id FROM ingest_pipeline.saga WHERE generation = %(generation)s AND state 
 
 -- oldest_needed --
 -- A live saga may read its base version, a rollback its target version, and a Dagster run the version of its pin.
-WITH kept AS (
-    SELECT s.published_version AS version, s.kind NOT IN ('maintenance', 'restore') AS counts,
-        lead(s.ended_at) OVER (ORDER BY s.published_version) AS superseded_at,
-        count(*) FILTER (WHERE s.kind NOT IN ('maintenance', 'restore')) OVER (ORDER BY s.published_version DESC) AS newest
-    FROM ingest_pipeline.saga s
-    WHERE s.generation = %(generation)s AND s.state = 'published' AND NOT s.retired
-)
+-- The index of the retained publications is read from both its ends, and only as far as needed: from the oldest one to
+-- the first that ceased to be head within these days, and from head over the last publications.
 SELECT least(
-    (SELECT min(version) FROM kept
-     WHERE superseded_at IS NULL OR superseded_at > now() - make_interval(days => %(days)s)),
-    (SELECT min(version) FROM kept WHERE counts AND newest <= %(publications)s),
+    (SELECT s.published_version
+     FROM ingest_pipeline.saga s
+     LEFT JOIN LATERAL (
+         SELECT next.ended_at FROM ingest_pipeline.saga next
+         WHERE next.generation = s.generation AND next.state = 'published' AND NOT next.retired
+           AND next.published_version > s.published_version
+         ORDER BY next.published_version LIMIT 1
+     ) AS successor ON true
+     WHERE s.generation = %(generation)s AND s.state = 'published' AND NOT s.retired
+       AND (successor.ended_at IS NULL OR successor.ended_at > now() - make_interval(days => %(days)s))
+     ORDER BY s.published_version LIMIT 1),
+    (SELECT min(counted.published_version) FROM (
+        SELECT published_version FROM ingest_pipeline.saga
+        WHERE generation = %(generation)s AND state = 'published' AND NOT retired AND kind NOT IN ('maintenance', 'restore')
+        ORDER BY published_version DESC LIMIT %(publications)s) AS counted),
     (SELECT min(least(base_version, target_version)) FROM ingest_pipeline.saga
      WHERE generation = %(generation)s AND state IN ('preparing', 'prepared')),
     (SELECT min(version) FROM ingest_pipeline.pin WHERE generation = %(generation)s AND kept_until > now()),
@@ -562,17 +569,27 @@ ORDER BY kept_until DESC LIMIT 100
 -- forget_pins --
 DELETE FROM ingest_pipeline.pin WHERE kept_until < now() - interval '30 days'
 
--- retire_versions --
-WITH gone AS (
-    UPDATE ingest_pipeline.saga SET retired = true
-    WHERE generation = %(generation)s AND state = 'published' AND NOT retired AND published_version < %(oldest)s
-    RETURNING id
-)
+-- count_publications --
+-- What publications had brought that will be retired. They do not change any more.
 INSERT INTO ingest_pipeline.retired_publication (saga, documents, removed, chunks, cached)
-SELECT gone.id, count(d.key) FILTER (WHERE NOT d.removed), count(d.key) FILTER (WHERE d.removed),
-    coalesce(sum(d.chunk_count), 0), coalesce(sum(d.cached), 0)
-FROM gone LEFT JOIN ingest_pipeline.document d ON d.saga = gone.id AND d.published_version IS NOT NULL
-GROUP BY gone.id
+SELECT s.id, brought.documents, brought.removed, brought.chunks, brought.cached
+FROM (
+    SELECT id FROM ingest_pipeline.saga
+    WHERE generation = %(generation)s AND state = 'published' AND NOT retired AND published_version < %(oldest)s
+      AND NOT EXISTS (SELECT 1 FROM ingest_pipeline.retired_publication r WHERE r.saga = saga.id)
+    ORDER BY published_version LIMIT %(limit)s
+) AS s
+CROSS JOIN LATERAL (
+    SELECT count(*) FILTER (WHERE NOT d.removed) AS documents, count(*) FILTER (WHERE d.removed) AS removed,
+        coalesce(sum(d.chunk_count), 0) AS chunks, coalesce(sum(d.cached), 0) AS cached
+    FROM ingest_pipeline.document d WHERE d.saga = s.id AND d.published_version IS NOT NULL
+) AS brought
+ON CONFLICT (saga) DO NOTHING
+
+-- retire_versions --
+-- Under the lock, so their documents were counted before.
+UPDATE ingest_pipeline.saga SET retired = true
+WHERE generation = %(generation)s AND state = 'published' AND NOT retired AND published_version < %(oldest)s
 
 -- forget_superseded --
 -- A row stays, without a reader, as long as a row that is needed shares its chunk rows.
@@ -1372,6 +1389,7 @@ WITH gone AS (
 )
 INSERT INTO ingest_pipeline.retired_publication (saga, documents, removed, chunks, cached)
 SELECT id, 0, 0, 0, 0 FROM gone
+ON CONFLICT (saga) DO NOTHING
 
 -- record_comparison --
 -- The time of a change is not known for documents that the source lacks. They count from the comparison that found them.
@@ -1609,6 +1627,7 @@ SELECT gone.id, count(d.key) FILTER (WHERE NOT d.removed), count(d.key) FILTER (
     coalesce(sum(d.chunk_count), 0), coalesce(sum(d.cached), 0)
 FROM gone LEFT JOIN ingest_pipeline.document d ON d.saga = gone.id AND d.published_version IS NOT NULL
 GROUP BY gone.id
+ON CONFLICT (saga) DO NOTHING
 
 -- tables_of_schema --
 SELECT c.relname AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace

@@ -320,6 +320,7 @@ def test_retention_does_not_read_more_with_more_sagas(world: World) -> None:
     head, name = world.head, world.corpus.generation
     queries: dict[str, dict[str, object]] = {
         "oldest_needed": {"generation": name, "days": 7, "publications": 20, "at_least": None},
+        "count_publications": {"generation": name, "oldest": head, "limit": 16},
         "retire_versions": {"generation": name, "oldest": head},
         "forget_superseded": {"generation": name, "oldest": head, "limit": 500},
         "forget_tombstones": {"generation": name, "oldest": head, "limit": 500},
@@ -342,3 +343,46 @@ def test_retention_does_not_read_more_with_more_sagas(world: World) -> None:
     with world.database.transaction() as connection:
         connection.execute(_MANY_SAGAS, {"generation": name})
     assert {name: count for name, count in blocks().items() if count >= 150} == {}
+
+
+_MANY_RETAINED = """
+WITH made AS (
+    INSERT INTO ingest_pipeline.saga
+        (id, generation, kind, state, base_version, published_version, writer, ended_at)
+    SELECT gen_random_uuid(), %(generation)s, 'ingest', 'published', 1000 + n, 1001 + n, 'of today',
+        now() - make_interval(mins => 10001 - n)
+    FROM generate_series(1, %(count)s) n RETURNING id, published_version
+)
+INSERT INTO ingest_pipeline.document (generation, key, saga, partition, published_version, removed)
+SELECT %(generation)s, 'removed-' || published_version, id, 'gone', published_version, true FROM made
+"""
+"""Publications of the last week, each of which removed a document that stays removed."""
+
+
+@pytest.mark.promise("retention")
+@pytest.mark.parametrize("count", [100, 10_000])
+def test_nothing_under_the_lock_reads_more_with_more_retained_publications_and_tombstones(
+    world: World, count: int
+) -> None:
+    name = world.corpus.generation
+    with world.database.transaction() as connection:
+        connection.execute(_MANY_RETAINED, {"generation": name, "count": count})
+        for table in ("saga", "document"):
+            connection.execute(f"ANALYZE ingest_pipeline.{table}")
+        saga = sagas.begin(connection, generation=name, kind=SagaKind.INGEST, base_version=1001 + count)
+        wanted = {"generation": name, "days": 7, "publications": 20, "at_least": None}
+        queries: dict[str, dict[str, object]] = {
+            "retire_versions": {"generation": name, "oldest": 1},
+            "count_publications": {"generation": name, "oldest": 1, "limit": 16},
+            "forget_superseded": {"generation": name, "oldest": 1, "limit": 500},
+            "forget_tombstones": {"generation": name, "oldest": 1, "limit": 500},
+            "conflicting_documents": {"saga": saga},
+            "supersede_documents": {"saga": saga, "version": 1002 + count},
+            "publish_documents": {"saga": saga, "version": 1002 + count},
+            "release_superseded": {"saga": saga},
+            "published_versions": {"generation": name, "among": [1001 + count]},
+        }
+        read = {each: blocks_read(connection, each, values) for each, values in queries.items()}
+        connection.execute("DELETE FROM ingest_pipeline.saga WHERE id = %s", (saga,))
+        read["oldest_needed"] = blocks_read(connection, "oldest_needed", wanted)
+    assert {each: blocks for each, blocks in read.items() if blocks >= 100} == {}
