@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -15,6 +16,7 @@ from benchmarks import (
     edits,
     events,
     first_ingest,
+    fullness,
     growth,
     many_files,
     memory,
@@ -22,8 +24,11 @@ from benchmarks import (
     recovery,
     retrieval,
     saturation,
+    scale,
     search,
+    workers,
 )
+from benchmarks.goals import add_goals
 from benchmarks.report import Report
 
 
@@ -38,7 +43,9 @@ class Benchmark(Protocol):
 _BENCHMARKS: dict[str, Benchmark] = {
     "comparison": comparison.run,
     "first_ingest": first_ingest.run,
+    "workers": workers.run,
     "saturation": saturation.run,
+    "fullness": fullness.run,
     "edits": edits.run,
     "retrieval": retrieval.run,
     "recovery": recovery.run,
@@ -56,27 +63,48 @@ _WHEN_NAMED: dict[str, Benchmark] = {
     "edits_200mb": edits.run_200mb,
     "search_million": search.run_million,
 }
-_ALL = {**_BENCHMARKS, **_WHEN_NAMED}
+_SIZED = ("scale", "publish_rows")
+"""Those whose size is an argument. They run if they are named."""
 
 
 @click.command()
 @click.option("--quick", is_flag=True, help="Smaller sizes and single rounds: under 3 minutes.")
-@click.option("--only", type=click.Choice(list(_ALL)), multiple=True, help="Run this one. May be repeated.")
+@click.option(
+    "--only",
+    type=click.Choice([*_BENCHMARKS, *_WHEN_NAMED, *_SIZED]),
+    multiple=True,
+    help="Run this one. May be repeated.",
+)
+@click.option("--documents", default=20_000, show_default=True, help="Documents of the benchmark scale.")
+@click.option("--rows", default=1_000_000, show_default=True, help="Rows of the benchmark publish_rows.")
 @click.option("--json", "results", type=click.Path(dir_okay=False, path_type=Path), help="Append results to this file.")
-def main(*, quick: bool, only: tuple[str, ...], results: Path | None) -> None:
+def main(*, quick: bool, only: tuple[str, ...], documents: int, rows: int, results: Path | None) -> None:
     """Measure speed and memory on this machine. Nothing is asserted about them."""
     console = Console()
     if not console.is_terminal:
         console = Console(width=140)
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    sized: dict[str, Benchmark] = {
+        "scale": partial(scale.run, documents=documents),
+        "publish_rows": partial(publish.run_rows, rows=rows),
+    }
+    known = {**_BENCHMARKS, **_WHEN_NAMED, **sized}
+    reports: dict[str, Report] = {}
     for name in only or _BENCHMARKS:
-        report = Report(name.replace("_", " ") + (", quick" if quick else ""))
+        reports[name] = report = Report(name.replace("_", " ") + (", quick" if quick else ""))
         with Progress(*columns, console=console, transient=True) as progress:
             task = progress.add_task(name)
-            _ALL[name](report, lambda text: progress.update(task, description=text), quick=quick)  # noqa: B023  called at once
-        report.show(console)
-        if results is not None:
-            report.append_to(results)
+            known[name](report, lambda text: progress.update(task, description=text), quick=quick)  # noqa: B023  called at once
+        _show(report, console, results)
+    goals = Report("goals")
+    add_goals(goals, reports)
+    _show(goals, console, results)
+
+
+def _show(report: Report, console: Console, results: Path | None) -> None:
+    report.show(console)
+    if results is not None:
+        report.append_to(results)
 
 
 if __name__ == "__main__":

@@ -68,7 +68,7 @@ def _measure_size(report: Report, surroundings: Stage, server: Endpoint, rows: i
             (Path(settings.source) / document_key(number)).touch()
         for key in keys:
             write_document(Path(settings.source) / key, 10 * _DOCUMENT_BYTES)
-        published = asyncio.run(_publish(context, server, keys))
+        published = asyncio.run(publish_one_by_one(context, server, keys))
         planned = _seconds(lambda: Planner(context).plans())
         swept = _seconds(lambda: sweep(context.corpus))
         audited = _seconds(lambda: audit(context.corpus))
@@ -135,7 +135,7 @@ class _History:
         keys = [document_key((self._edits + place) * 7 % _DOCUMENTS) for place in range(count)]
         for key in keys:
             edit(Path(self._settings.source) / key)
-        times = asyncio.run(_publish(self._context, self._server, keys))
+        times = asyncio.run(publish_one_by_one(self._context, self._server, keys))
         self._edits += count
         if self._maintained:
             maintain(self._context.corpus, _RETENTION)
@@ -189,18 +189,20 @@ async def _ingest_all(context: IngestContext, server: Endpoint) -> None:
         await Ingestion(context, embedder).run(Planner(context).plans())
 
 
-async def _publish(context: IngestContext, server: Endpoint, keys: Sequence[str]) -> list[float]:
+async def publish_one_by_one(
+    context: IngestContext, server: Endpoint, keys: Sequence[str], dimensions: int = _DIMENSIONS
+) -> list[float]:
     """Ingest documents one by one; returns how long each publication held the lock, seconds."""
     with lock_times() as times:
-        async with OpenAIEmbedder(_embedding(server)) as embedder:
+        async with OpenAIEmbedder(_embedding(server, dimensions)) as embedder:
             for key in keys:
                 summary = await Ingestion(context, embedder).run(Planner(context).plans([key]))
                 assert len(summary.publications) == 1
     return times
 
 
-def _embedding(server: Endpoint) -> OpenAISettings:
-    return OpenAISettings(MODEL, _DIMENSIONS, base_url=server.base_url, api_key="none")
+def _embedding(server: Endpoint, dimensions: int = _DIMENSIONS) -> OpenAISettings:
+    return OpenAISettings(MODEL, dimensions, base_url=server.base_url, api_key="none")
 
 
 def _seconds(work: Callable[[], object]) -> float:

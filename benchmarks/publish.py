@@ -46,6 +46,13 @@ def run(report: Report, step: Callable[[str], None], *, quick: bool) -> None:
             _measure(report, surroundings, server, rows)
 
 
+def run_rows(report: Report, step: Callable[[str], None], *, quick: bool, rows: int) -> None:  # noqa: ARG001  one size
+    """Publish into a table of so many rows."""
+    with stage() as surroundings, endpoint(0, _DIMENSIONS) as server:
+        step(f"publish: {rows:,} rows")
+        _measure(report, surroundings, server, rows)
+
+
 def _measure(report: Report, surroundings: Stage, server: Endpoint, rows: int) -> None:
     folder = surroundings.folder / f"publish-{rows}"
     source = folder / "source"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from uuid import UUID
@@ -23,6 +22,8 @@ from ingest_pipeline.types import ChunkRow, Recipe, SourceObject, text_hash
 
 ROWS_PER_DOCUMENT = 100
 _RECIPE = Recipe("filled", "filled", 1000, 0, "filled", 1)
+# A publication writes its rows of chunks by one statement, which may take two minutes.
+_DOCUMENTS_PER_PUBLICATION = 10_000
 _DOCUMENTS_PER_FILE = 40  # about as many rows as the engine puts into a data file
 RowMaker = Callable[[UUID, Sequence[int], int], Iterator[TableRow]]
 
@@ -33,7 +34,7 @@ def document_key(number: int) -> str:
 
 
 class _Filling:
-    """The catalog side of the one publication."""
+    """The catalog side of a publication."""
 
     def __init__(
         self, corpus: str, saga: UUID, staged: Sequence[StagedFragment], files: dict[str, Sequence[int]]
@@ -76,23 +77,31 @@ def fill(corpus: Corpus, rows: int, dimensions: int, table_rows: RowMaker | None
         dimensions: Width of the vectors.
         table_rows: Makes the rows of some documents, given the saga, the documents and the width.
     """
-    make = table_rows or _table_rows
+    count = rows // ROWS_PER_DOCUMENT
+    for first in range(0, count, _DOCUMENTS_PER_PUBLICATION):
+        _publish(
+            corpus, range(first, min(count, first + _DOCUMENTS_PER_PUBLICATION)), dimensions, table_rows or _table_rows
+        )
+    with psycopg.connect(corpus.database.url, autocommit=True) as connection:
+        connection.execute("VACUUM ANALYZE")  # as autovacuum does within a minute
+
+
+def _publish(corpus: Corpus, numbers: Sequence[int], dimensions: int, make: RowMaker) -> None:
+    """Put some documents into the corpus by one publication."""
     with corpus.database.transaction() as connection:
         saga = sagas.begin(
             connection, generation=corpus.generation, kind=SagaKind.INGEST, base_version=corpus.head().head_version
         )
     staged: list[StagedFragment] = []
     files: dict[str, Sequence[int]] = {}
-    numbers = iter(range(rows // ROWS_PER_DOCUMENT))
-    while documents := list(itertools.islice(numbers, _DOCUMENTS_PER_FILE)):
+    for first in range(0, len(numbers), _DOCUMENTS_PER_FILE):
+        documents = numbers[first : first + _DOCUMENTS_PER_FILE]
         name = f"{saga}-{len(staged)}.lance"
         staged.append(corpus.table.stage(name, chunk_table(list(make(saga, documents, dimensions)))))
         files[name] = documents
     with corpus.database.transaction() as connection:
         sagas.mark_prepared(connection, saga)
     publish(corpus, saga, _Filling(corpus.generation, saga, staged, files))
-    with psycopg.connect(corpus.database.url, autocommit=True) as connection:
-        connection.execute("VACUUM ANALYZE")  # as autovacuum does within a minute
 
 
 def _table_rows(saga: UUID, documents: Sequence[int], dimensions: int) -> Iterator[TableRow]:

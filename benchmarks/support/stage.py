@@ -18,7 +18,7 @@ from time import perf_counter
 
 import psycopg
 
-from benchmarks.support.endpoint import ROOT
+from benchmarks.support.endpoint import DIMENSIONS, ROOT
 from ingest_pipeline.postgres.embedded.server import EmbeddedPostgres
 
 _databases = itertools.count()
@@ -33,6 +33,8 @@ class Job:
     lancedb: str
     endpoint: str
     workers: int = 1
+    dimensions: int = DIMENSIONS
+    command: str = "ingest"
 
 
 @dataclass(frozen=True, slots=True)
