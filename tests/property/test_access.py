@@ -279,7 +279,7 @@ def run(world: World, tmp_path: Path, examples: int) -> None:
 @pytest.mark.promise("access")
 @pytest.mark.timeout(1800)
 def test_no_principal_ever_finds_a_document_that_is_forbidden_to_it(world: World, tmp_path: Path) -> None:
-    run(world, tmp_path, examples=4)
+    run(world, tmp_path, examples=2)
 
 
 @pytest.mark.promise("access")

@@ -310,13 +310,13 @@ def run(world: World, tmp_path: Path, examples: int, machine: type[Corpus] = Cor
 @pytest.mark.promise("rollbacks", "any-order", "empty-files")
 @pytest.mark.timeout(1800)
 def test_the_corpus_is_what_the_model_says(world: World, tmp_path: Path) -> None:
-    run(world, tmp_path, examples=25)
+    run(world, tmp_path, examples=12)
 
 
 @pytest.mark.promise("gates", "any-order")
 @pytest.mark.timeout(1800)
 def test_the_corpus_is_what_the_model_says_with_gates(world: World, tmp_path: Path) -> None:
-    run(world, tmp_path, examples=8, machine=GatedCorpus)
+    run(world, tmp_path, examples=4, machine=GatedCorpus)
 
 
 @pytest.mark.promise("gates", "any-order")

@@ -31,12 +31,12 @@ def server(kind: str, monkeypatch: pytest.MonkeyPatch) -> Generator[str]:
         monkeypatch.setattr(source_module, "_CLIENT", {"timeout": timedelta(seconds=0.4)})
         monkeypatch.setattr(source_module, "_RETRY", {"max_retries": 1, "retry_timeout": timedelta(seconds=0.1)})
         monkeypatch.setattr(source_module, "_LAST_ATTEMPT_SECONDS", 0.1)
-        monkeypatch.setattr(storage, "_LIMITS", {"timeout": "200ms", "client_retry_timeout": "0"})
+        monkeypatch.setattr(storage, "_LIMITS", {"timeout": "50ms", "client_retry_timeout": "0"})
         yield url
 
 
 def test_an_api_whose_answer_never_ends_times_out(server: str) -> None:
-    settings = OpenAISettings("text-embedding-3-small", 4, base_url=server, api_key="key", timeout=0.3, max_retries=1)
+    settings = OpenAISettings("text-embedding-3-small", 4, base_url=server, api_key="key", timeout=0.1, max_retries=1)
 
     async def embed() -> None:
         async with OpenAIEmbedder(settings) as embedder:

@@ -6,6 +6,7 @@ answer, or says nothing at all.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import lance
 import pytest
+from _pytest.mark import ParameterSet
 
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.errors import IngestError, UnavailableError
@@ -22,6 +24,7 @@ from ingest_pipeline.lance.storage import storage_options
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.sources import bucket as source_module
 from ingest_pipeline.sources.object_store import ObjectSource
+from tests.support.crash.places import in_turns
 from tests.support.servers.embedding_server import TEST_MODEL, EmbeddingServer
 from tests.support.servers.s3 import S3Server
 from tests.support.world import World, ended_saga, leave_version_above_head, mark, paragraphs
@@ -168,6 +171,23 @@ def faults_of(request: str) -> list[str]:
     return ["503", "429", "reset", "half a body" if request in READS else "reply lost"]
 
 
+def with_soak(found: Sequence[tuple[object, ...]], requests: Collection[str]) -> list[ParameterSet]:
+    """Faults, of which `make test` has those of some requests, and `make soak` all."""
+    return [pytest.param(*one, marks=() if one[0] in requests else pytest.mark.soak) for one in found]
+
+
+REPEATED = {
+    "list the source",
+    "write a data file",
+    "read a data file",
+    "write a transaction",
+    "write a manifest",
+    "install a manifest",
+    "find the latest version",
+    "write to the spool",
+}
+ENDING = {"read a document", "write a deletion file", "write a manifest", "read a manifest"}
+"""Each request fails in `make test`: it is repeated, or it ends the run."""
 ONE_OF_EACH = [(request, faults_of(request)[number % 4]) for number, request in enumerate(REQUESTS)]
 ALWAYS = [
     ("list the source", "503"),
@@ -178,6 +198,7 @@ ALWAYS = [
     ("write a manifest", "reset"),
     ("read a manifest", "503"),
 ]
+UNINSTALLED = [(fault, times) for times in (PASSING, FOR_EVER) for fault in ("412", "reply lost", "503")]
 ALL = [(request, fault) for request in REQUESTS for fault in faults_of(request)]
 OTHERWISE = {
     # The library gives a listing up that breaks off. Nothing has begun then, and Dagster repeats the run.
@@ -192,14 +213,20 @@ OTHERWISE = {
 """Whether a run succeeds where others with as many faults do not, and the other way round."""
 
 
+def test_each_request_fails_in_one_way_at_least() -> None:
+    """Without the faults that only `make soak` has."""
+    assert set(REQUESTS) == REPEATED | ENDING
+    assert {request for request, _ in ALWAYS} >= ENDING
+
+
 @pytest.mark.promise("s3-faults")
-@pytest.mark.parametrize(("request_kind", "fault"), ONE_OF_EACH)
+@pytest.mark.parametrize(("request_kind", "fault"), with_soak(ONE_OF_EACH, REPEATED))
 def test_a_request_that_fails_once_is_repeated(world: S3World, request_kind: str, fault: str) -> None:
     assert fail_and_check(world, request_kind, fault, PASSING)
 
 
 @pytest.mark.promise("s3-faults")
-@pytest.mark.parametrize(("request_kind", "fault"), ALWAYS)
+@pytest.mark.parametrize(("request_kind", "fault"), with_soak(ALWAYS, ENDING))
 def test_a_request_that_always_fails_ends_the_run_and_changes_nothing(
     world: S3World, request_kind: str, fault: str
 ) -> None:
@@ -216,8 +243,7 @@ def test_any_request_may_fail_in_any_way(world: S3World, request_kind: str, faul
 
 
 @pytest.mark.promise("s3-faults")
-@pytest.mark.parametrize("times", [PASSING, FOR_EVER])
-@pytest.mark.parametrize("fault", ["412", "reply lost", "503"])
+@pytest.mark.parametrize(("fault", "times"), in_turns(UNINSTALLED, 0))
 def test_a_publication_whose_manifest_cannot_be_installed_is_acknowledged_and_installed_later(
     world: S3World, fault: str, times: int
 ) -> None:
@@ -263,7 +289,7 @@ def test_a_recovery_may_fail_and_begin_again(world: S3World, request_kind: str, 
 
 
 @pytest.mark.promise("s3-faults")
-@pytest.mark.parametrize(("request_kind", "fault"), OF_SWEEP)
+@pytest.mark.parametrize(("request_kind", "fault"), in_turns(OF_SWEEP, 1))
 def test_a_sweep_may_fail_and_begin_again(world: S3World, request_kind: str, fault: str) -> None:
     assert world.s3
     leave_version_above_head(world)

@@ -346,15 +346,16 @@ def shared_places(kind: dict[Boundary, int]) -> list[ParameterSet]:
     ]
 
 
-def in_turns(found: Sequence[Place], turn: int) -> list[ParameterSet]:
-    """The places that two tests share: each of them dies at every second place in `make test`, at all in `make soak`.
+def in_turns(found: Sequence[Place | tuple[object, ...]], turn: int) -> list[ParameterSet]:
+    """The places or faults that two tests share: each has every second one in `make test`, and all in `make soak`.
 
     Args:
-        found: The places.
-        turn: 0 for the first place and every second after it, 1 for the others.
+        found: The parameters of each test.
+        turn: 0 for the first and every second after it, 1 for the others.
     """
     return [
-        pytest.param(place, marks=() if number % 2 == turn else pytest.mark.soak) for number, place in enumerate(found)
+        pytest.param(*(one if isinstance(one, tuple) else (one,)), marks=() if number % 2 == turn else pytest.mark.soak)
+        for number, one in enumerate(found)
     ]
 
 
