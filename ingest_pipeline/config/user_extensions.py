@@ -8,7 +8,7 @@ from functools import lru_cache
 from ingest_pipeline.chunking.user_chunker import UserChunker
 from ingest_pipeline.enrichment.user_enrichers import UserEnricher
 from ingest_pipeline.errors import ConfigurationError
-from ingest_pipeline.extensions.loader import Extension
+from ingest_pipeline.extensions.loader import Extension, only
 from ingest_pipeline.parsing.user_parsers import UserParser, load_parsers, parser_of
 from ingest_pipeline.types import Price
 
@@ -68,7 +68,5 @@ def load_extensions(
             f"INGEST_ENRICHER_PRICES has a price of {unknown[0]}, which INGEST_ENRICHER does not name",
             "Write the dotted path of the class as INGEST_ENRICHER has it.",
         )
-    if len(chunker) > 1:
-        raise ConfigurationError("INGEST_CHUNKER names more than one chunker", "Name one.")
-    cutter = UserChunker.load(chunker[0]) if chunker else None
+    cutter = None if (extension := only(chunker)) is None else UserChunker.load(extension)
     return Extensions(load_parsers(parser), cutter, tuple(UserEnricher.load(one, prices) for one in enricher))

@@ -10,7 +10,7 @@ from typing import Final
 
 from ingest_pipeline.embedding.prompts import USER_MODEL
 from ingest_pipeline.errors import ConfigurationError, EmbeddingInputError
-from ingest_pipeline.extensions.loader import Extension, read_extensions
+from ingest_pipeline.extensions.loader import Extension, only, read_extensions
 from ingest_pipeline.extensions.pool import Hook
 
 OPTION: Final = "embedder"
@@ -77,11 +77,10 @@ def load_embedder(extensions: tuple[Extension, ...]) -> UserEmbedder | None:
     Raises:
         ConfigurationError: It cannot be loaded or does not fit the protocol, or there are several.
     """
-    if len(extensions) > 1:
-        raise ConfigurationError("INGEST_EMBEDDER names more than one embedder", "Name one.")
-    if not extensions:
+    extension = only(extensions)
+    if extension is None:
         return None
-    found = UserEmbedder.load(extensions[0])
+    found = UserEmbedder.load(extension)
     _loaded[found.key] = found
     return found
 

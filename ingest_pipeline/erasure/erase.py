@@ -109,11 +109,9 @@ def erase(corpus: Corpus, keys: Sequence[str], *, reason: str, elsewhere: Elsewh
     _check_known(corpus, generations, keys, salt)
     with corpus.database.transaction() as connection:
         recorded = prints.recorded()
-        erasures.record(
+        row = erasures.record(
             connection, erasure, corpus=corpus.name, reason=reason, salt=salt, keys=keys, fingerprints=recorded
         )
-    with corpus.database.transaction() as connection:
-        [row] = [one for one in erasures.read(connection, corpus.name, unfinished=True) if one.id == erasure]
     return Erasing(corpus, row, keys, prints, elsewhere).run()
 
 

@@ -65,6 +65,18 @@ class Extension:
         return hash((self.option, self.path))
 
 
+def only(extensions: Sequence[Extension]) -> Extension | None:
+    """The extension of an option that names one at most. None: the option names none.
+
+    Raises:
+        ConfigurationError: It names several.
+    """
+    if len(extensions) > 1:
+        option = extensions[0].option
+        raise ConfigurationError(f"INGEST_{option.upper()} names more than one {option}", "Name one.")
+    return extensions[0] if extensions else None
+
+
 def read_extensions(option: str, value: object) -> tuple[Extension, ...]:
     """The extensions that an option names. Imports none of them.
 

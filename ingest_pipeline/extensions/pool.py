@@ -88,6 +88,22 @@ class Hook:
         _ = hook.program
         return hook
 
+    @classmethod
+    def load_unconfined(cls, extension: Extension, role: str, method: str) -> Hook:
+        """Load an extension that works on what is published or prepared, and whose results are not kept.
+
+        Args:
+            extension: The extension.
+            role: Module that calls it in the child.
+            method: Name of the method that it must have.
+
+        Raises:
+            ConfigurationError: It cannot be loaded or run in a child process, or does not fit the protocol.
+        """
+        return cls.load(
+            extension, role, [method], DocumentError, is_confined=False, is_limited=False, has_fingerprint=False
+        )
+
     @property
     def name(self) -> str:
         """Option and class, for messages."""

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from ingest_pipeline.errors import DocumentError
 from ingest_pipeline.extensions.loader import Extension
 from ingest_pipeline.extensions.pool import Hook, HookFailedError
 from ingest_pipeline.gates.user_gate_role import ANSWER_BYTES, read_answer, request
@@ -29,10 +28,7 @@ class UserGate:
         Raises:
             ConfigurationError: It cannot be loaded or does not fit the protocol.
         """
-        hook = Hook.load(
-            extension, _ROLE, ["judge"], DocumentError, is_confined=False, is_limited=False, has_fingerprint=False
-        )
-        return cls(hook)
+        return cls(Hook.load_unconfined(extension, _ROLE, "judge"))
 
     def judge(self, table: Location, head: Location, documents: Sequence[str], removed: Sequence[str]) -> Finding:
         """Judge a version. A gate that fails does not let it pass.

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from ingest_pipeline.errors import ConfigurationError, DocumentError, RerankerResponseError, RerankerUnavailableError
-from ingest_pipeline.extensions.loader import Extension
+from ingest_pipeline.errors import RerankerResponseError, RerankerUnavailableError
+from ingest_pipeline.extensions.loader import Extension, only
 from ingest_pipeline.extensions.pool import Hook, HookFailedError
 from ingest_pipeline.search.user_reranker_role import answer_bytes, read_answer, request
 
@@ -29,10 +29,7 @@ class UserReranker:
         Raises:
             ConfigurationError: It cannot be loaded or does not fit the protocol.
         """
-        hook = Hook.load(
-            extension, _ROLE, ["rerank"], DocumentError, is_confined=False, is_limited=False, has_fingerprint=False
-        )
-        return cls(hook)
+        return cls(Hook.load_unconfined(extension, _ROLE, "rerank"))
 
     async def rerank(self, question: str, texts: Sequence[str]) -> list[float]:
         """Return a score for each text, in the order of the texts. Higher is better.
@@ -64,6 +61,5 @@ def load_reranker(extensions: tuple[Extension, ...]) -> UserReranker | None:
     Raises:
         ConfigurationError: It cannot be loaded or does not fit the protocol, or there are several.
     """
-    if len(extensions) > 1:
-        raise ConfigurationError("INGEST_RERANKER names more than one reranker", "Name one.")
-    return UserReranker.load(extensions[0]) if extensions else None
+    extension = only(extensions)
+    return None if extension is None else UserReranker.load(extension)

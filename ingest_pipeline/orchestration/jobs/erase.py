@@ -5,12 +5,9 @@ from pydantic import Field
 
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.erasure.erase import erase
-from ingest_pipeline.errors import IngestError
+from ingest_pipeline.orchestration.jobs.corpus_op import corpus_of_run, corpus_resource
 from ingest_pipeline.reporting.erasure import DagsterRecords
 from ingest_pipeline.reporting.head import report_head
-from ingest_pipeline.reporting.run_status import tag_run_process
-from ingest_pipeline.resources.keys import resource_key, resource_of
-from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
 from ingest_pipeline.resources.names import DagsterNames
 
 
@@ -29,17 +26,12 @@ def erase_job(settings: CorpusConfig) -> dg.JobDefinition:
     """
     names = DagsterNames.of(settings)
 
-    @dg.op(name=names.name("erase"), required_resource_keys={resource_key(names, VersionedLanceDBResource)})
+    @dg.op(name=names.name("erase"), required_resource_keys=corpus_resource(names))
     def erase_documents(context: dg.OpExecutionContext, config: EraseConfig) -> None:
-        lancedb = resource_of(context.resources, names, VersionedLanceDBResource)
-        tag_run_process(context.instance, context.run.run_id)
-        try:
-            with lancedb.corpus(settings) as corpus:
-                records = DagsterRecords(context.instance, names)
-                receipt = erase(corpus, config.keys, reason=config.reason, elsewhere=records)
-                report_head(context.instance, names, corpus, context.log_event)
-        except IngestError as error:
-            raise dg.Failure(str(error), allow_retries=False) from error
+        with corpus_of_run(context, settings) as corpus:
+            records = DagsterRecords(context.instance, names)
+            receipt = erase(corpus, config.keys, reason=config.reason, elsewhere=records)
+            report_head(context.instance, names, corpus, context.log_event)
         context.add_output_metadata(
             {
                 "erasure": str(receipt.erasure),

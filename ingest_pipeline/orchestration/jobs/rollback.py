@@ -6,15 +6,8 @@ import dagster as dg
 from pydantic import Field
 
 from ingest_pipeline.config.corpus_config import CorpusConfig
-from ingest_pipeline.corpus.corpus import Corpus
-from ingest_pipeline.errors import IngestError
-from ingest_pipeline.postgres.catalog import reports
-from ingest_pipeline.postgres.ledger import sagas
-from ingest_pipeline.reporting.head import report_head
+from ingest_pipeline.orchestration.jobs.corpus_op import corpus_of_run, corpus_resource, report_published
 from ingest_pipeline.reporting.materializations import DocumentReporter
-from ingest_pipeline.reporting.run_status import tag_run_process
-from ingest_pipeline.resources.keys import resource_key, resource_of
-from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
 from ingest_pipeline.resources.names import DagsterNames
 from ingest_pipeline.saga.rollback import RolledBack, rollback
 
@@ -40,25 +33,25 @@ def rollback_job(settings: CorpusConfig, upstream: Sequence[dg.AssetKey] = ()) -
     """
     names = DagsterNames.of(settings)
 
-    @dg.op(name=names.name("rollback"), required_resource_keys={resource_key(names, VersionedLanceDBResource)})
+    @dg.op(name=names.name("rollback"), required_resource_keys=corpus_resource(names))
     def roll_back(context: dg.OpExecutionContext, config: RollbackConfig) -> None:
-        lancedb = resource_of(context.resources, names, VersionedLanceDBResource)
-        tag_run_process(context.instance, context.run.run_id)
-        try:
-            with lancedb.corpus(settings) as corpus:
-                recipe = settings.with_embedding(corpus.head().embedding).recipe
-                reporter = DocumentReporter(context.instance, names, recipe, upstream, context.log_event)
-                done = rollback(
-                    corpus,
-                    config.version,
-                    config.partitions,
-                    recipe=recipe,
-                    run_id=context.run.run_id,
-                    confirm_removals=config.confirm_removals,
-                    report=lambda rolled_back: _report(reporter, corpus, rolled_back),
-                )
-        except IngestError as error:
-            raise dg.Failure(str(error), allow_retries=False) from error
+        with corpus_of_run(context, settings) as corpus:
+            recipe = settings.with_embedding(corpus.head().embedding).recipe
+            reporter = DocumentReporter(context.instance, names, recipe, upstream, context.log_event)
+
+            def report(rolled_back: RolledBack) -> None:
+                status = f"rolled back to version {rolled_back.target_version}"
+                report_published(reporter, corpus, rolled_back.saga, status)
+
+            done = rollback(
+                corpus,
+                config.version,
+                config.partitions,
+                recipe=recipe,
+                run_id=context.run.run_id,
+                confirm_removals=config.confirm_removals,
+                report=report,
+            )
         changes = [change for rolled_back in done for change in rolled_back.changes]
         context.add_output_metadata(
             {
@@ -79,13 +72,3 @@ def rollback_job(settings: CorpusConfig, upstream: Sequence[dg.AssetKey] = ()) -
         roll_back()
 
     return job
-
-
-def _report(reporter: DocumentReporter, corpus: Corpus, rolled_back: RolledBack) -> None:
-    """Materialize the documents that the rollback published. To be called after the publication."""
-    with corpus.database.transaction() as connection:
-        changes = reports.latest_changes(connection, rolled_back.saga)
-    reporter.report(corpus, changes, f"rolled back to version {rolled_back.target_version}")
-    with corpus.database.transaction() as connection:
-        sagas.mark_reported(connection, rolled_back.saga)
-    report_head(reporter.instance, reporter.names, corpus, reporter.log)

@@ -20,6 +20,7 @@ from psycopg.rows import class_row
 from ingest_pipeline.errors import ConflictError
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.postgres.database import Connection, sanitize_text
+from ingest_pipeline.postgres.ledger import extension_results
 from ingest_pipeline.postgres.sql import query
 from ingest_pipeline.processes import this_process
 
@@ -94,13 +95,15 @@ def record(
     salt: bytes,
     keys: Sequence[str],
     fingerprints: bytes,
-) -> None:
-    """Record an erasure. From its COMMIT on, no publication of the documents is possible."""
+) -> ErasureRow:
+    """Record an erasure, and return its row. From its COMMIT on, no publication of the documents is possible."""
     values = {"id": erasure, "corpus": corpus, "reason": sanitize_text(reason), "salt": salt, "writer": this_process()}
     with boundary(Boundary.ERASURE_RECORDED):
         connection.execute(query("insert_erasure"), {**values, "keys": list(keys), "fingerprints": fingerprints})
         hashes = [key_hash(salt, key) for key in keys]
         connection.execute(query("insert_erased_documents"), {"id": erasure, "hashes": hashes})
+    [row] = _read(connection, corpus, erasure=erasure)
+    return row
 
 
 def copy(
@@ -123,8 +126,15 @@ def copy(
 
 def read(connection: Connection, corpus: str, *, unfinished: bool = False) -> list[ErasureRow]:
     """The erasures of a corpus, or those of them that are not finished, oldest first."""
+    return _read(connection, corpus, unfinished=unfinished)
+
+
+def _read(
+    connection: Connection, corpus: str, *, unfinished: bool = False, erasure: UUID | None = None
+) -> list[ErasureRow]:
     with connection.cursor(row_factory=class_row(ErasureRow)) as cursor:
-        return cursor.execute(query("read_erasures"), {"corpus": corpus, "unfinished": unfinished}).fetchall()
+        values = {"corpus": corpus, "unfinished": unfinished, "id": erasure}
+        return cursor.execute(query("read_erasures"), values).fetchall()
 
 
 def erased_keys(connection: Connection, corpus: str) -> ErasedKeys:
@@ -209,7 +219,7 @@ def remove_rows(connection: Connection, generation: str, keys: Sequence[str]) ->
 
 def remove_results(connection: Connection, corpus: str) -> int:
     """Delete the results of the user's extensions that no document has; return how many."""
-    return connection.execute(query("erase_extension_results"), {"corpus": corpus}).rowcount
+    return extension_results.forget_results(connection, corpus)
 
 
 def retire(connection: Connection, generation: str, versions: Sequence[int]) -> None:

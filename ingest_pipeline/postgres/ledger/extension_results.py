@@ -123,8 +123,15 @@ def count_usage(
     connection.execute(query("add_extension_usage"), values)
 
 
-def forget_results(connection: Connection, corpus: str, *, days: int, limit: int) -> int:
-    """Delete results that no kept version needs and that were not used for so many days. Return how many."""
+def forget_results(connection: Connection, corpus: str, *, days: int | None = None, limit: int | None = None) -> int:
+    """Delete results that no kept version needs. Return how many.
+
+    Args:
+        connection: Connection of the caller's transaction.
+        corpus: The corpus of the results.
+        days: Only those that were not used for so many days. None: all that no document of the catalog has.
+        limit: Maximum number. None: no limit.
+    """
     values = {"corpus": corpus, "days": days, "limit": limit}
     return connection.execute(query("forget_extension_results"), values).rowcount
 

@@ -388,10 +388,12 @@ ON CONFLICT (corpus, extension, fingerprint, input_hash) DO UPDATE SET used_at =
 
 -- forget_extension_results --
 -- Results that were not used for a while, and whose bytes no kept version shows or that a newer fingerprint replaced.
--- The result of a chunk is kept as long as any document has the chunk.
+-- The result of a chunk is kept as long as any document has the chunk. Without days, as after an erasure: all results
+-- that no document of the catalog has, also those of documents that were never published.
 WITH gone AS (
     SELECT r.corpus, r.extension, r.fingerprint, r.input_hash FROM ingest_pipeline.extension_result r
-    WHERE r.corpus = %(corpus)s AND r.used_at < now() - make_interval(days => %(days)s) AND (
+    WHERE r.corpus = %(corpus)s
+      AND (%(days)s::int IS NULL OR r.used_at < now() - make_interval(days => %(days)s::int)) AND (
         NOT EXISTS (
             SELECT 1 FROM ingest_pipeline.document d JOIN ingest_pipeline.generation k ON k.name = d.generation
             WHERE k.corpus = r.corpus AND d.content_hash = r.content_hash
@@ -400,17 +402,17 @@ WITH gone AS (
             JOIN ingest_pipeline.document d ON d.saga = c.saga AND d.key = c.document
             JOIN ingest_pipeline.generation k ON k.name = d.generation
             WHERE k.corpus = r.corpus AND c.text_hash = r.text_hash
-        ) OR EXISTS (
+        ) OR %(days)s::int IS NOT NULL AND EXISTS (
             SELECT 1 FROM ingest_pipeline.extension_result newer
             WHERE newer.corpus = r.corpus AND newer.extension = r.extension AND newer.content_hash = r.content_hash
               AND newer.made_at > r.made_at AND r.text_hash IS NULL AND newer.text_hash IS NULL
-        ) OR EXISTS (
+        ) OR %(days)s::int IS NOT NULL AND EXISTS (
             SELECT 1 FROM ingest_pipeline.extension_result newer
             WHERE newer.corpus = r.corpus AND newer.extension = r.extension AND newer.input_hash = r.input_hash
               AND newer.made_at > r.made_at AND newer.fingerprint <> r.fingerprint AND r.text_hash IS NOT NULL
         )
     )
-    LIMIT %(limit)s
+    LIMIT %(limit)s::bigint
 )
 DELETE FROM ingest_pipeline.extension_result r USING gone
 WHERE (r.corpus, r.extension, r.fingerprint, r.input_hash)
@@ -1510,7 +1512,8 @@ SELECT id, corpus, reason, salt, writer, requested_at, seen_at, keys, fingerprin
     (SELECT coalesce(array_agg(d.key_hash ORDER BY d.key_hash), '{}') FROM ingest_pipeline.erased_document d
      WHERE d.erasure = e.id AND d.allowed_at IS NULL) AS key_hashes
 FROM ingest_pipeline.erasure e
-WHERE corpus = %(corpus)s AND (erased_at IS NULL OR NOT %(unfinished)s) ORDER BY requested_at, id
+WHERE corpus = %(corpus)s AND (erased_at IS NULL OR NOT %(unfinished)s) AND (%(id)s::uuid IS NULL OR id = %(id)s)
+ORDER BY requested_at, id
 
 -- erased_keys --
 SELECT e.salt, array_agg(d.key_hash) AS hashes
@@ -1601,19 +1604,6 @@ UPDATE ingest_pipeline.saga SET error = 'erased' WHERE generation = %(generation
 -- erase_run_failures --
 UPDATE ingest_pipeline.run_failure SET error = 'erased' WHERE generation = %(generation)s
   AND EXISTS (SELECT 1 FROM unnest(%(keys)s::text[]) AS key WHERE strpos(error, key) > 0)
-
--- erase_extension_results --
--- All results that no document of the catalog has: those of a document that was never published are among them.
-DELETE FROM ingest_pipeline.extension_result r
-WHERE r.corpus = %(corpus)s AND NOT EXISTS (
-    SELECT 1 FROM ingest_pipeline.document d JOIN ingest_pipeline.generation k ON k.name = d.generation
-    WHERE k.corpus = r.corpus AND d.content_hash = r.content_hash
-) AND NOT EXISTS (
-    SELECT 1 FROM ingest_pipeline.chunk c
-    JOIN ingest_pipeline.document d ON d.saga = c.saga AND d.key = c.document
-    JOIN ingest_pipeline.generation k ON k.name = d.generation
-    WHERE k.corpus = r.corpus AND c.text_hash = r.text_hash
-)
 
 -- retire_some --
 WITH gone AS (

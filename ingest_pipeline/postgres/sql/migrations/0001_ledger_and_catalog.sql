@@ -627,7 +627,8 @@ COMMENT ON COLUMN ingest_pipeline.document.published_version IS
     'First version of the LanceDB table that shows the row. Null: not published.';
 COMMENT ON COLUMN ingest_pipeline.document.superseded_version IS
     'First version that no longer shows the row. Null: it is the latest.';
-COMMENT ON COLUMN ingest_pipeline.chunk.saga IS 'The saga that wrote the chunk.';
+COMMENT ON COLUMN ingest_pipeline.chunk.saga IS
+    'The saga that wrote the row. In the views: the saga of the row of the document.';
 COMMENT ON COLUMN ingest_pipeline.chunk.document IS 'Key of the document.';
 COMMENT ON COLUMN ingest_pipeline.chunk.ordinal IS 'Position of the chunk in its document, from 0.';
 COMMENT ON COLUMN ingest_pipeline.chunk.id IS
@@ -637,5 +638,6 @@ COMMENT ON COLUMN ingest_pipeline.chunk.end_offset IS 'Where the chunk ends in t
 COMMENT ON COLUMN ingest_pipeline.chunk.last_page IS 'Page on which the chunk ends.';
 COMMENT ON COLUMN ingest_pipeline.generation.partition_by IS 'Partition scheme, fixed by the first publication.';
 COMMENT ON TABLE ingest_pipeline.chunk IS
-    'The place of a chunk in its document. Readers see it if they see the row of the document. Its text is in LanceDB.';
+    'The place of a chunk in its document, as of the saga that wrote the row. A later row of the document may share it, '
+    'see document_chunk. Its text is in LanceDB.';
 COMMENT ON TABLE ingest_pipeline.migration IS 'The migrations of the schema that this database has.';

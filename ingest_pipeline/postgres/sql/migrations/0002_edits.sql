@@ -70,9 +70,3 @@ CREATE OR REPLACE VIEW ingest_pipeline.current_chunk AS
     JOIN ingest_pipeline.chunk c
         ON c.saga = r.saga AND c.document = d.key AND c.ordinal >= r.first AND c.ordinal < r.last
     WHERE d.published_version IS NOT NULL AND d.superseded_version IS NULL AND NOT d.removed AND d.ranges IS NOT NULL;
-
-COMMENT ON TABLE ingest_pipeline.chunk IS
-    'The place of a chunk in its document, as of the saga that wrote the row. A later row of the document may share it, '
-    'see document_chunk. Its text is in LanceDB.';
-COMMENT ON COLUMN ingest_pipeline.chunk.saga IS
-    'The saga that wrote the row. In the views: the saga of the row of the document.';
