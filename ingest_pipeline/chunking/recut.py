@@ -163,7 +163,7 @@ class _Recutting:
         return None
 
     def _cutting(self) -> Cutting:
-        """The chunker at the beginning of a block that is not known any more."""
+        """The chunker at the beginning of a block that is no longer known."""
         start, state = self._start, self._old[self._index].state if self._index < len(self._old) else CutState()
         before = self._text.get(max(0, start - self._before), start)
         context = (before if start > self._before else f"\n{before}")[-CONTEXT:]
@@ -174,7 +174,7 @@ class _Recutting:
 
 
 def _blocks(windows: Sequence[tuple[Place, str]], chunk_count: int) -> list[Block]:
-    """The blocks of consecutive windows, after the last of which a document has so many chunks."""
+    """The blocks of consecutive windows. `chunk_count` is the number of chunks up to their end."""
     groups: list[list[tuple[Place, str]]] = []
     length = LEAST_BLOCK
     for place, window in windows:
@@ -200,7 +200,7 @@ def _blocks(windows: Sequence[tuple[Place, str]], chunk_count: int) -> list[Bloc
 
 
 class _Text:
-    """A text that arrives in pieces, of which the part in use is in memory."""
+    """A text that arrives in pieces. Only the part in use is in memory."""
 
     def __init__(self, pieces: Iterable[str]) -> None:
         self._pieces = iter(pieces)
@@ -209,7 +209,7 @@ class _Text:
         self._is_complete = False
 
     def get(self, start: int, end: int) -> str:
-        """The text between two offsets, less of it at the end of the document."""
+        """The text between two offsets; a shorter one at the end of the document."""
         self._read(end)
         return self._buffer[start - self._start : end - self._start]
 

@@ -52,7 +52,7 @@ _TABLES = (
 
 @dataclass(slots=True)
 class Receipt:
-    """What an erasure removed, and what a search found afterwards. It has no text."""
+    """What an erasure removed, and what a search found afterwards. It contains no text of the documents."""
 
     erasure: UUID
     corpus: str
@@ -89,7 +89,7 @@ def erase(corpus: Corpus, keys: Sequence[str], *, reason: str, elsewhere: Elsewh
     Args:
         corpus: The current generation of the corpus.
         keys: Keys of the documents.
-        reason: Why, for the ledger. It is kept, so it must not have anything that was to be erased.
+        reason: Why, for the ledger. It is kept, so it must not contain anything that is to be erased.
         elsewhere: What another program has of the documents.
 
     Raises:
@@ -205,7 +205,7 @@ def finish(corpus: Corpus, erasure: UUID, receipt: Receipt | None) -> None:
 
 
 def collect(generations: Sequence[Corpus], keys: Sequence[str], salt: bytes) -> Fingerprints:
-    """The fingerprints of some documents, from all rows of all data files, and a check that no tag is in the way.
+    """Collect the fingerprints of some documents from all rows of all data files.
 
     Raises:
         ConfigurationError: A version with a tag contains one of the documents.
@@ -223,7 +223,7 @@ def collect(generations: Sequence[Corpus], keys: Sequence[str], salt: bytes) -> 
 
 
 def note_of(row: ErasureRow) -> dict[str, object]:
-    """What the table's folder records of an erasure: no key and no text."""
+    """The note of an erasure in the table's folder. It contains no key and no text."""
     return {
         "erasure": str(row.id),
         "corpus": row.corpus,

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 PART_BYTES = 16
 _MAX_PARTS = 4096
-# Of a document with very many chunks, so many parts of each chunk are taken, before they are thinned out.
+# Parts taken of each chunk, at most, if a document has very many chunks. They are thinned out afterwards.
 _MAX_PARTS_OF_TEXT = 8
 _LEAST_DIFFERENT_BYTES = 6
 _BLOCK_BYTES = 1 << 16
@@ -87,7 +87,7 @@ class Fingerprints:
         return len(self.hashes) - len(self.shared)
 
     def hits(self, content: bytes | memoryview) -> set[int]:
-        """The hashes of parts that occur in some bytes, those that other documents have excepted."""
+        """The hashes of parts that occur in some bytes, except those that other documents have."""
         data = np.frombuffer(content, np.uint8)
         found: set[int] = set()
         if not len(self.hashes):
@@ -110,13 +110,13 @@ class Fingerprints:
 
 
 def _mixed(hashes: Hashes) -> Hashes:
-    """The hashes with their upper bits depending on all others."""
+    """Mix the hashes, so that their upper bits depend on all others."""
     hashes = (hashes ^ (hashes >> np.uint64(32))) * np.uint64(0x9E3779B97F4A7C15)
     return hashes ^ (hashes >> np.uint64(29))
 
 
 def _parts(text: str, most: int) -> Iterator[bytes]:
-    """Up to so many parts of one text, evenly spread."""
+    """At most `most` parts of one text, evenly spread."""
     parts = list(_cut(_PLAIN, text.encode()))
     if not text.isascii():
         parts += _cut(_AS_JSON, json.dumps(text)[1:-1].encode())

@@ -21,7 +21,7 @@ from ingest_pipeline.postgres.ledger import erasures
 _DATA = "data/"
 _MAX_PLACES = 20
 _SCHEMA = "ingest_pipeline"
-# These have what the search itself needs.
+# These two tables contain the fingerprints themselves.
 _OF_ERASURES = {"erasure", "erased_document"}
 _ROWS_AT_ONCE = 500
 

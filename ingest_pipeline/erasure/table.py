@@ -110,7 +110,7 @@ class _Removal:
     """The file that replaces each fragment. A fragment without other rows has none."""
     schema: pa.Schema
     rows: Counter[str]
-    """Is filled with the numbers of rows of Postgres, by table."""
+    """Filled with the number of Postgres rows that were deleted or changed, by table."""
 
     def write(self, connection: Connection, base: int, version: int) -> Compaction:  # noqa: ARG002  of the protocol
         present = self.corpus.table.states(base, self.fragments)
@@ -242,7 +242,7 @@ def _remove_versions(corpus: Corpus, files: Collection[str], done: Cleansed) -> 
     with_words = [
         version for version, content in contents.items() if not with_rows[version] and _may_have_words(content, gone)
     ]
-    # The versions with rows last: as long as there is one, a repetition finds the others, too.
+    # Versions with rows are removed last: as long as there is one, a repetition finds the others, too.
     for versions in (with_words, [version for version, has_rows in with_rows.items() if has_rows]):
         if not versions:
             continue
@@ -255,6 +255,6 @@ def _remove_versions(corpus: Corpus, files: Collection[str], done: Cleansed) -> 
 
 
 def _may_have_words(content: VersionContent, gone: Collection[int]) -> bool:
-    """Whether a segment was built over one of these fragments, or over one of which nothing is known any more."""
+    """Whether a segment was built over one of these fragments, or over one that is no longer known."""
     segments = [segment for found in content.segments.values() for segment in found]
     return bool(_stale_segments(content)) or any(not segment.fragments.isdisjoint(gone) for segment in segments)

@@ -1,7 +1,7 @@
 """Finishes erasures whose process died, and erases documents again that a restored backup brought back.
 
-The ledger and the folder of each table both remember an erasure. If one of them lacks it, the other one was restored
-from a backup that is older, and the erasure is done again. A user who runs `recover` has all keys compared as well.
+The ledger and the folder of each table both remember an erasure. If one of them lacks it, that one was restored
+from an older backup, and the erasure is done again. The command `recover` compares all keys as well.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ingest_pipeline.telemetry.logs import get_logger
 
 log = get_logger(__name__)
 
-# A process on another machine is taken for dead after this time without a sign of it.
+# A process on another machine is taken for dead after this time without a heartbeat.
 _SILENCE = timedelta(minutes=30)
 
 
@@ -37,7 +37,7 @@ def continue_erasures(
         corpus: The current generation of the corpus.
         elsewhere: What another program has of the documents.
         compare_keys: Also look for erased documents in the catalog and in all data files.
-        silence: Time without a sign of a process on another machine after which it is taken for dead.
+        silence: A process on another machine is taken for dead after this time without a heartbeat.
 
     Raises:
         ForeignWriteError, OtherDatabaseError: The user must first decide about the table.

@@ -1,7 +1,7 @@
 """Reads messages of S3, and finds the documents that they are about.
 
 S3 writes messages itself, or through a topic of SNS or a rule of EventBridge. A message has a kind of event, a time and
-a `sequencer` too, which are not read: what happened to the object is seen by looking at the object.
+a `sequencer` too, which are not read: the planner looks at the object itself to see what happened to it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _MAX_WRAPPINGS = 3
 
 @dataclass(frozen=True, slots=True)
 class ObjectNotice:
-    """An object of which something may have changed."""
+    """An object that may have changed."""
 
     bucket: str
     key: str

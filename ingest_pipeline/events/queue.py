@@ -14,10 +14,10 @@ from ingest_pipeline.events.queue_address import QueueAddress
 from ingest_pipeline.failpoints import Boundary, boundary
 
 VISIBILITY_SECONDS = 60
-"""For so long a received message is hidden from other receivers. If its receiver dies, it appears again."""
+"""Seconds for which a received message is hidden from other receivers. If its receiver dies, it appears again."""
 MAX_MESSAGES = 1000
 """Messages that one call returns, at most."""
-_MAX_BATCH = 10  # of SQS itself
+_MAX_BATCH = 10  # the limit of SQS
 _MAX_COLLECTING_SECONDS = 1.0
 _BUSY = {"RequestThrottled", "Throttling", "ThrottlingException", "OverLimit", "RequestLimitExceeded"}
 _CLIENT_ERROR, _SERVER_ERROR = 400, 500

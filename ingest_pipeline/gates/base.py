@@ -15,11 +15,11 @@ class PreparedVersion:
     """A version of a table that is prepared and not published."""
 
     table: lance.LanceDataset
-    """The whole table as readers would see it, to read and search. It is gone when the gate has returned."""
+    """The whole table as readers would see it, to read and search. It is removed when the gate returns."""
     head: lance.LanceDataset
     """The table as readers see it now."""
     documents: Sequence[str]
-    """Keys of the documents that the publication adds or replaces. Of a re-embedding: of all documents."""
+    """Keys of the documents that the publication adds or replaces. For a re-embedding: keys of all documents."""
     removed: Sequence[str]
     """Keys of the documents that the publication removes."""
 

@@ -63,7 +63,7 @@ async def evaluate_configured(
     k: int,
     mode: SearchMode,
 ) -> list[Scores]:
-    """Score a golden set as `evaluate`, with the embedder of the settings."""
+    """Score a golden set like `evaluate`, with the embedder of the settings."""
     if mode == "text":
         return await evaluate(corpus, None, questions, versions, k=k, mode=mode)
     async with create_embedder(config.embedder_settings, corpus.head().embedding) as embedder:

@@ -72,7 +72,7 @@ class VectorSum:
         self.count += rows
 
     def scaled_to(self, count: int) -> VectorSum:
-        """The estimated sum of this many vectors, of which these are a sample."""
+        """Estimate the sum of this many vectors from these, which are a sample of them."""
         if self.total is None or not self.count:
             return VectorSum()
         return VectorSum(self.total * (count / self.count), count)
@@ -86,7 +86,7 @@ class VectorSum:
 
 
 def sampled_positions(rows: int) -> list[int]:
-    """Positions of the rows to estimate the mean of a table from: all of a small one, else evenly spaced ones."""
+    """Positions of the rows from which the mean of a table is estimated: all of a small table, else evenly spaced."""
     if rows <= _SAMPLED_ROWS:
         return list(range(rows))
     return [position * rows // _SAMPLED_ROWS for position in range(_SAMPLED_ROWS)]

@@ -99,7 +99,7 @@ def _question(file: str, place: str, values: object) -> GoldenQuestion:
         found = given.get(name) or []
         found = [found] if isinstance(found, str) else found
         if not isinstance(found, list) or not all(isinstance(one, str) and one for one in cast("list[object]", found)):
-            raise refused(f"has {name} that are no list of texts")
+            raise refused(f"has {name} that are not a list of texts")
         expected[name] = tuple(dict.fromkeys(cast("list[str]", found)))
     if not any(expected.values()):
         raise refused("expects neither documents nor chunks nor texts")

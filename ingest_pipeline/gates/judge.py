@@ -135,7 +135,7 @@ class Gates:
         if self._questions and self._settings.max_recall_drop is not None and self._settings.golden_mode != "text":
             if create_embedder is None:
                 raise ConfigurationError(
-                    "The recall of a re-embedding is compared with head, whose questions cannot be embedded",
+                    "The recall of a re-embedding is compared with head, but no embedder of head's model was passed",
                     "Pass an embedder of the current model, or unset INGEST_GATE_MAX_RECALL_DROP.",
                 )
             async with create_embedder() as current:
@@ -243,7 +243,7 @@ class Gates:
     def _golden(
         self, after: ScoredTable, before: ScoredTable, vectors: Vectors | None, now: Vectors | None
     ) -> Iterator[Finding]:
-        """Score the golden set. Questions of which nothing was ever in the corpus are not counted.
+        """Score the golden set. A question is not counted if nothing that it expects was ever in the corpus.
 
         Args:
             after: The prepared table.

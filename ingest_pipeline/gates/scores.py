@@ -68,11 +68,11 @@ class Scores:
 
     @property
     def missed(self) -> list[QuestionScore]:
-        """The questions of which something was not found, worst first."""
+        """The questions for which something was not found, worst first."""
         return sorted((one for one in self.questions if one.missing), key=lambda one: (one.recall, one.query))
 
     def changed_since(self, other: Scores) -> list[tuple[QuestionScore, QuestionScore]]:
-        """The questions whose recall or rank differs from another version: there and here, largest losses first."""
+        """The questions whose recall or rank differs from another version, with both outcomes, largest losses first."""
         before = {one.query: one for one in other.questions}
         pairs = [(before[one.query], one) for one in self.questions if one.query in before]
         changed = [pair for pair in pairs if _of(pair[0]) != _of(pair[1])]
@@ -80,7 +80,7 @@ class Scores:
 
 
 class ScoredTable:
-    """A table that golden sets are scored on.
+    """A table on which golden sets are scored.
 
     Args:
         read: Applies a function to the table.

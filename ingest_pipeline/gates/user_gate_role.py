@@ -26,7 +26,7 @@ def answer(extension: object, head: Mapping[str, object], data: bytes) -> bytes:
 
     Args:
         extension: The gate.
-        head: Nothing.
+        head: Not used.
         data: What `request` wrote.
 
     Raises:

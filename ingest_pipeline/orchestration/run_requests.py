@@ -135,7 +135,7 @@ def _range(
 
 
 def _shares(due: Sequence[DocumentPlan], at_once: int) -> Iterator[list[str]]:
-    """Group whole partitions into shares for so many runs at once. Each is small enough for one run, and worth one."""
+    """Group whole partitions into shares for several runs at once. Each is small enough for one run, and worth one."""
     total = sum(plan.source.size if plan.source else 0 for plan in due)
     most_documents = min(MAX_SHARED_DOCUMENTS, max(_MIN_SHARED_DOCUMENTS, ceil(len(due) / at_once)))
     most_bytes = min(_MAX_SHARED_BYTES, max(_MIN_SHARED_BYTES, ceil(total / at_once)))

@@ -167,7 +167,7 @@ def _resting(
 def _drop_strays(
     instance: dg.DagsterInstance, ingest_context: IngestContext, settings: CorpusConfig, page: Page, busy: set[str]
 ) -> None:
-    """Delete partitions whose file is gone or cannot be read, and of which nothing was ever published."""
+    """Delete partitions whose file is gone or cannot be read, and that never had a published document."""
     if page.after or page.last is not None:
         return  # only a comparison of all keys shows that a partition has no file
     partition_of = ingest_context.scheme.partition_of

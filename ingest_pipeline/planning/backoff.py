@@ -96,7 +96,7 @@ def clear_resolved(context: IngestContext, page: Page) -> None:
 
 
 def _drop_resolved(connection: Connection, page: Page) -> None:
-    """End the blocked publications of which the source has nothing any more that differs from head."""
+    """End the blocked publications whose documents no longer differ from head in the source."""
     unchanged = set(page.unchanged(page.blocks))
     pending = {block.saga for key, block in page.blocks.items() if key not in unchanged}
     for saga in {block.saga for block in page.blocks.values()} - pending:

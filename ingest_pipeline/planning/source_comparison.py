@@ -244,7 +244,7 @@ class _Comparison:
         self._excluded.append((key, reason))
 
     def _selected(self, listed: Iterable[SourceObject]) -> Iterator[SourceObject]:
-        """The objects that are not excluded. A page may end among excluded ones, of which there may be millions."""
+        """The objects that are not excluded. A page may end among excluded ones, since there may be millions."""
         for obj in listed:
             reason = self._context.selection.exclusion_reason(obj)
             if reason is None:

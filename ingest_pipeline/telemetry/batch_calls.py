@@ -29,7 +29,7 @@ def batch_call(
         texts: Number of texts.
 
     Yields:
-        What adds the id that the API gave to the job, which relates its submission to its collection.
+        A function that adds the id that the API gave to the job. The id relates its submission to its collection.
     """
     attributes: dict[str, str | int] = {
         "messaging.system": _SYSTEM,

@@ -1,7 +1,7 @@
 """The instruments of the engine: counters and histograms that a run exports through the SDK of the user.
 
-What a corpus is, whatever its runs do, is in the catalog: `ingest-pipeline metrics` serves it. The attributes have few
-different values: names of corpora, stages, outcomes and models, and never keys of documents.
+These measure the work of runs. The state of a corpus is in the catalog, and `ingest-pipeline metrics` serves it. The
+attributes have few different values: names of corpora, stages, outcomes and models, and never keys of documents.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ T = TypeVar("T")
 _meter = metrics.get_meter("ingest_pipeline")
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
-# Those of the semantic conventions of OpenTelemetry.
+# The boundaries that OpenTelemetry's semantic conventions recommend.
 _CALL_SECONDS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 _CALL_TOKENS = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864)
 _LAG_SECONDS = (5.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1800.0, 3600.0, 7200.0, 21600.0, 86400.0)

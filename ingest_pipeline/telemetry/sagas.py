@@ -14,7 +14,7 @@ from ingest_pipeline.types import Price
 
 @dataclass(slots=True)
 class ObservedSaga:
-    """What a saga shows of itself."""
+    """A saga as its span, logs and metrics name it."""
 
     kind: str
     corpus: str
@@ -23,7 +23,7 @@ class ObservedSaga:
     run: str
     price: Price | None
     state: str = "failed"
-    """The state in which the saga ended. One that nothing published or completed has failed."""
+    """The state in which the saga ended. It is `failed` unless the saga was published or completed."""
 
     @contextmanager
     def block(self) -> Generator[None]:

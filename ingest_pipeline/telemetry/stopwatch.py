@@ -1,4 +1,4 @@
-"""Measures the seconds that an iterator works, without those in which its consumer does."""
+"""Measures the seconds that an iterator works, without the seconds that its consumer works."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Stopwatch:
         self.seconds = 0.0
 
     def timed(self, items: Iterable[T]) -> Iterator[T]:
-        """The items, while the seconds are counted in which they are made."""
+        """Yield the items, and count the seconds that each of them takes."""
         source = iter(items)
         while True:
             start = perf_counter()

@@ -22,7 +22,7 @@ from ingest_pipeline.telemetry.logs import get_logger
 
 log = get_logger(__name__)
 
-# A part that two workers died with is given to no other: one of its documents may need more memory than there is.
+# A part with which two workers died is not handed out again: one of its documents may need too much memory.
 _MAX_ATTEMPTS = 2
 
 
@@ -78,7 +78,7 @@ class WorkerPool:
     """Sagas that each worker has reported."""
 
     def is_worth(self, plans: Sequence[DocumentPlan]) -> bool:
-        """Whether workers ingest these documents sooner than this process, their start included."""
+        """Whether workers, their start included, would ingest these documents sooner than this process."""
         return self._processes is not None or (len(plans) > 1 and weight(plans) > SMALLEST_PART)
 
     def add(self, plans: Sequence[DocumentPlan]) -> None:
@@ -106,7 +106,7 @@ class WorkerPool:
 
         Raises:
             IngestError: A failure that concerns all documents. The other workers have finished their parts.
-            WorkersDiedError: Documents are left that workers died with.
+            WorkersDiedError: Workers died with the same documents, which are left.
         """
         while self._processes is not None and self._open:
             self._take(self._processes.events.get())

@@ -168,7 +168,7 @@ class WorkerProcesses:
         self.events.put(Event(worker, message, part))
 
     def _introduce(self) -> None:
-        """Tell each worker about all, before the newest one gets a part."""
+        """Send each worker the identities of all, before the newest one gets a part."""
         peers = Peers([worker.writer for worker in self.workers if worker.writer])
         for worker in self.workers:
             if worker.writer:

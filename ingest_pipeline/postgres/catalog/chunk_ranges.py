@@ -18,13 +18,13 @@ from ingest_pipeline.postgres.sql import query
 from ingest_pipeline.types import ChunkRow, MovedChunks
 
 MAX_RANGES: Final = 256
-"""A document with more of them gets rows of its own. It then shares nothing with its earlier rows."""
+"""Ranges of a document row, at most. If there are more, the shared chunk rows are copied."""
 _NO_END: Final = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
 class ChunkRange:
-    """Chunk rows that a saga wrote, with their places in a document row that shares them."""
+    """Chunk rows that a saga wrote, with their positions in a document row that shares them."""
 
     saga: UUID
     first: int
@@ -85,7 +85,7 @@ def ranges_of(connection: Connection, saga: UUID, key: str) -> list[ChunkRange]:
 
 
 def chunks_in(connection: Connection, key: str, ranges: Sequence[ChunkRange]) -> list[ChunkRow]:
-    """Return the chunks of a document in some ranges, with the places that the ranges give them."""
+    """Return the chunks of a document in some ranges, at the positions that the ranges give them."""
     with connection.cursor(row_factory=class_row(ChunkRow)) as cursor:
         return cursor.execute(query("chunks_in_ranges"), {"key": key, **_columns(ranges)}).fetchall()
 

@@ -107,7 +107,7 @@ class CopiedDocument:
 def insert_column_changes(
     connection: Connection, saga: UUID, changes: Sequence[ColumnChange]
 ) -> dict[str, CopiedDocument]:
-    """Insert the rows of documents of which only the columns change. No reader sees them before publication."""
+    """Insert the rows of documents whose columns alone change. No reader sees them before publication."""
     values = {
         "saga": saga,
         "keys": [change.key for change in changes],

@@ -120,7 +120,7 @@ class EditReader:
 
 
 def _is_the_same(row: ChunkRow, chunk: Chunk) -> bool:
-    """Whether a row with the id of a chunk differs from it by nothing but its place."""
+    """Whether a row with the id of a chunk differs from it only by its position."""
     return row.heading == chunk.heading and row.end_offset - row.start_offset == chunk.end - chunk.start
 
 

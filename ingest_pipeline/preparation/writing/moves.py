@@ -1,4 +1,4 @@
-"""Stages the new places of rows that edits of documents only move: one small file for each fragment that has some."""
+"""Stages the new positions of rows that edits only move: one small file for each fragment that has such rows."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from ingest_pipeline.saga.lifecycle import Saga
 def stage_all_moves(
     corpus: Corpus, saga: Saga, documents: Sequence[PreparedDocument], first_file: int, in_full: set[str]
 ) -> StagedMoves:
-    """Stage the new places of the rows of edited documents.
+    """Stage the new positions of the rows of edited documents.
 
     Args:
         corpus: The corpus.
         saga: The saga.
         documents: Documents that were read as edits.
         first_file: Number in the name of the first file.
-        in_full: Keys are added of documents whose rows are not where the catalog says.
+        in_full: Receives the keys of documents whose rows are not where the catalog says.
 
     Raises:
         ConflictError: There are such documents. They have to be ingested as a whole.

@@ -49,7 +49,7 @@ def test_each_format_has_the_same_questions(tmp_path: Path, suffix: str, text: s
         (".jsonl", '{"documents": ["a"]}', "has no query in line 1"),
         (".jsonl", '{"query": " ", "documents": ["a"]}', "has no query in line 1"),
         (".jsonl", '\n{"query": "a"}', "expects neither documents nor chunks nor texts in line 2"),
-        (".jsonl", '{"query": "a", "documents": [1]}', "has documents that are no list of texts in line 1"),
+        (".jsonl", '{"query": "a", "documents": [1]}', "has documents that are not a list of texts in line 1"),
         (".yaml", "query: a\nkeys: [b]", "has the unknown name 'keys' in question 1"),
         (".yaml", "a: [", "cannot be read"),
         (".csv", "query,documents\na,", "expects neither documents nor chunks nor texts in line 2"),
