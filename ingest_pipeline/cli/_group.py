@@ -67,7 +67,7 @@ def plain_command(function: Callable[P, R]) -> click.Command:
         try:
             return function(*args, **kwargs)
         except IngestError as error:
-            echo(f"Error: {_renamed(str(error))}", err=True)
+            echo(f"Error: {renamed(str(error))}", err=True)
             sys.exit(_status(error))
         except KeyboardInterrupt:
             echo(f"Error: {_interrupted(function.__name__)}", err=True)
@@ -90,14 +90,15 @@ def exit_with(problems: Iterable[str], *, misconfigured: bool) -> None:
     """
     problems = list(problems)
     for problem in problems:
-        echo(f"Error: {_renamed(problem)}", err=True)
+        echo(f"Error: {renamed(problem)}", err=True)
     if problems:
         sys.exit(BAD_USAGE if misconfigured else FAILED)
 
 
-def _renamed(message: str) -> str:
+def renamed(message: str) -> str:
     """The message with the names that the user gave to the settings."""
-    rename: Callable[[str], str] = click.get_current_context().meta.get(RENAME, str)
+    context = click.get_current_context(silent=True)
+    rename: Callable[[str], str] = context.meta.get(RENAME, str) if context else str
     return rename(message)
 
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _INDENT = 3
 _LINES = 3
+# Lines that are longer are hard to read, and the score would be far from the title.
+_MAX_WIDTH = 120
 _MAX_EXCERPT = 360
 # Characters of the excerpt before its first word of the question.
 _LEAD = 40
@@ -31,20 +33,21 @@ _ENDING = 2
 def print_hits(console: Console, question: str, hits: Sequence[Hit]) -> None:
     """Print hits, best first. The console's width decides how long excerpts are."""
     words = words_of(question)
-    length = min(_MAX_EXCERPT, _LINES * (console.width - _INDENT))
+    width = min(console.width, _MAX_WIDTH)
+    length = min(_MAX_EXCERPT, _LINES * (width - _INDENT))
     for number, hit in enumerate(hits, 1):
         first = Table.grid(expand=True, padding=(0, 1))
         first.add_column(width=_INDENT - 1)
         first.add_column(ratio=1, overflow="fold")
         first.add_column(justify="right", no_wrap=True)
         first.add_row(f"{number}.", Text(printable(_title(hit)), "bold"), Text(f"score {_score(hit):.3f}", "dim"))
-        console.print(first)
-        console.print(_indented(Text(printable(_place(hit)), "dim")))
+        console.print(first, width=width)
+        console.print(_indented(Text(printable(_place(hit)), "dim")), width=width)
         full = _RULES.sub("", " ".join((hit.text if hit.passage is None else hit.passage.text).split()))
         shown = Text(printable(excerpt(full, words, length) if hit.passage is None else full))
         if words is not None:
             shown.highlight_regex(words, "bold yellow")
-        console.print(_indented(shown))
+        console.print(_indented(shown), width=width)
         if number < len(hits):
             console.print()
 

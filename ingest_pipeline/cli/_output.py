@@ -81,17 +81,23 @@ def print_rows(title: str, rows: Sequence[dict[str, Any]], *, as_json: bool = Fa
     Console().print(rows_table(title, rows))
 
 
-def estimate_line(estimate: Estimate, sensor_runs: int) -> str:
+def estimate_line(estimate: Estimate, sensor_runs: int, *, is_free: bool = False) -> str:
     """A sentence with the cost of a plan."""
+    line = reembedding_line(estimate, is_free=is_free)
     if not estimate.documents and not estimate.removals:
-        return reembedding_line(estimate)
-    return f"{reembedding_line(estimate)} `ingest` does this in 1 run, the sensor in {sensor_runs}."
+        return line
+    return f"{line} `ingest` does this in 1 run, the sensor in {sensor_runs:,}."
 
 
-def reembedding_line(estimate: Estimate) -> str:
-    """A sentence with the number of documents to read and texts to embed, and their cost."""
+def reembedding_line(estimate: Estimate, *, is_free: bool = False) -> str:
+    """A sentence with the number of documents to read and texts to embed, and their cost.
+
+    Args:
+        estimate: What it would take.
+        is_free: Whether the local model embeds the texts.
+    """
     bound = "" if estimate.exact else "at most about "
-    cost = "no price is configured" if estimate.cost is None else f"about {estimate.cost:.4f} {estimate.currency}"
+    cost = f"about {estimate.cost:.4f} {estimate.currency}" if estimate.cost is not None else _no_cost(is_free=is_free)
     if estimate.cost_in_batch is not None:
         cost += f", or {estimate.cost_in_batch:.4f} with `batch`"
     notes = ""
@@ -120,8 +126,17 @@ def reembedding_line(estimate: Estimate) -> str:
     )
 
 
-def cost_line(costs: Sequence[Cost]) -> str:
-    """The cost, by currency and date of the price."""
+def _no_cost(*, is_free: bool) -> str:
+    return "at no cost" if is_free else "no price configured"
+
+
+def cost_line(costs: Sequence[Cost], *, is_free: bool = False) -> str:
+    """The cost, by currency and date of the price.
+
+    Args:
+        costs: The amounts.
+        is_free: Whether the local model embeds the texts.
+    """
     priced = [
         f"{cost.amount:.4f} {cost.currency} {f'at prices of {cost.as_of}' if cost.as_of else 'reported by enrichers'}"
         for cost in costs
@@ -129,8 +144,8 @@ def cost_line(costs: Sequence[Cost]) -> str:
     ]
     unpriced = sum(cost.tokens for cost in costs if cost.amount is None)
     if unpriced and priced:
-        priced.append(f"{unpriced} tokens without a price")
-    return "; ".join(priced) or "no price configured"
+        priced.append(f"{counted(unpriced, 'token')} without a price")
+    return "; ".join(priced) or _no_cost(is_free=is_free)
 
 
 def to_dict(value: Any) -> dict[str, Any]:  # noqa: ANN401  any dataclass of this package

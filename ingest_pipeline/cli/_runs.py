@@ -11,7 +11,7 @@ import dagster as dg
 from dagster_shared.error import SerializableErrorInfo
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from ingest_pipeline import errors
 from ingest_pipeline.assets.skipped import SkippedDocuments
@@ -103,10 +103,7 @@ def ingest(
         partitions = list(dict.fromkeys(map(context.scheme.partition_of, keys)))
         plans = Planner(context).plans(partitions or None)
         tried = plans if partitions else without_final(context, plans)[0]
-        console.print(
-            f"{counted(len(plans), 'document')} of corpus [b]{settings.corpus}[/b] "
-            f"{'differs' if len(plans) == 1 else 'differ'} from {escape(settings.source)}"
-        )
+        console.print(_difference(settings, len(tried), len(plans) - len(tried)))
         run_id = str(uuid.uuid4())
         with _dagster.instance(running) as instance, _bar(console, database, run_id, len(tried)):
             config = {
@@ -256,6 +253,17 @@ def _check_interrupt(result: dg.JobExecutionResult, command: str, progress: RunP
     )
 
 
+def _difference(settings: CorpusConfig, differing: int, skipped: int) -> str:
+    """A sentence that says how many documents a run is about, before it begins."""
+    corpus, source = f"[b]{settings.corpus}[/b]", escape(settings.source)
+    verb = "differs" if differing == 1 else "differ"
+    line = f"{counted(differing, 'document')} of corpus {corpus} {verb} from {source}"
+    if skipped:
+        cannot = "cannot be read or failed too often"
+        return f"{line}. {counted(skipped, 'more document')} {cannot}, and {'is' if skipped == 1 else 'are'} skipped."
+    return f"{line}." if differing else f"Corpus {corpus} agrees with {source}."
+
+
 def _note_on_nothing(context: IngestContext, plans: Sequence[DocumentPlan]) -> str | None:
     if plans:
         return None
@@ -281,13 +289,18 @@ def _bar(console: Console, database: Database, run_id: str, total: int) -> Gener
         SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("documents, {task.fields[embedded]} texts embedded"),
         TimeElapsedColumn(),
     )
+    if not total:
+        yield
+        return
     ended = threading.Event()
+
+    def shown(done: int, embedded: int) -> str:
+        return f"{done:,} of {counted(total, 'document')}, {counted(embedded, 'text')} embedded"
+
     with Progress(*columns, console=console, transient=not console.is_terminal) as progress:
-        task = progress.add_task("ingesting", total=total, embedded=0)
+        task = progress.add_task(shown(0, 0), total=total)
 
         def show() -> None:
             try:
@@ -295,7 +308,8 @@ def _bar(console: Console, database: Database, run_id: str, total: int) -> Gener
                     now = reports.run_progress(connection, run_id)
             except UnavailableError:
                 return  # the run reports the same error itself
-            progress.update(task, completed=max(now.published, now.prepared), embedded=now.embedded)
+            done = max(now.published, now.prepared)
+            progress.update(task, completed=done, description=shown(done, now.embedded))
 
         def poll() -> None:
             while not ended.wait(_POLL_SECONDS):

@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.console import Console, Group, RenderableType
 
+from ingest_pipeline.cli._group import renamed
 from ingest_pipeline.cli._output import cost_line, facts_table, local_time, rows_table, short_id
 from ingest_pipeline.corpus.protocol import SILENCE_SECONDS
 from ingest_pipeline.planning.run_backoff import RunBackoff
@@ -43,6 +44,8 @@ class Status:
     failures: Sequence[Failure]
     unreadable: Sequence[Failure]
     holds: Sequence[Hold]
+    is_free: bool = False
+    """Whether the local model embeds the texts."""
     shown_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
@@ -68,7 +71,8 @@ def _title(found: Status) -> str:
 
 def _facts(found: Status) -> list[tuple[str, str]]:
     one = found.summary
-    used = f"{counted(one['embedded'], 'text')} embedded, {counted(one['tokens'], 'token')}, {cost_line(found.costs)}"
+    cost = cost_line(found.costs, is_free=found.is_free)
+    used = f"{counted(one['embedded'], 'text')} embedded, {counted(one['tokens'], 'token')}, {cost}"
     facts = [
         ("documents", f"{counted(one['documents'], 'document')}, {counted(one['chunks'], 'chunk')}"),
         ("source", str(one["source"] or "none: a table of your own")),
@@ -153,7 +157,7 @@ def _attention(found: Status) -> list[tuple[str, list[dict[str, Any]]]]:
     if len(found.generations) > 1:
         lists.append(("Generations; readers see the current one", [_generation(one) for one in found.generations]))
     if found.reembedding is not None:
-        one = {**found.reembedding, "cost": cost_line(found.filling_costs)}
+        one = {**found.reembedding, "cost": cost_line(found.filling_costs, is_free=found.is_free)}
         lists.append(("Re-embedding; readers do not see it yet", [{"what": name, "is": one[name]} for name in one]))
     if found.failures:
         quarantined = sum(failure.is_final for failure in found.failures)
@@ -175,7 +179,7 @@ def _failure(failure: Failure) -> dict[str, Any]:
     seen = ""
     if failure.stale_since is not None:
         seen = f" Readers see version {failure.published_version}, stale since {local_time(failure.stale_since)}."
-    return {"document": failure.key, "what happened": f"{failure.error}{seen} {again}"}
+    return {"document": failure.key, "what happened": f"{renamed(failure.error)}{seen} {again}"}
 
 
 def _hold(hold: Hold) -> dict[str, Any]:

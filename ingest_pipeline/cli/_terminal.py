@@ -1,12 +1,15 @@
 """Output of the commands: text without control characters for a terminal, or one JSON value for programs.
 
-Every command imports this module, also `--help`, so it imports nothing but click.
+Every command imports this module, also `--help`, so it imports little but click.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import shutil
+import sys
+import textwrap
 
 import click
 
@@ -21,7 +24,24 @@ def printable(text: str) -> str:
 
 def echo(text: str, *, err: bool = False) -> None:
     """Print text with unprintable characters escaped, because it may quote file names, documents and errors."""
-    click.echo(printable(text), err=err)
+    shown = printable(text)
+    click.echo(_folded(shown) if (sys.stderr if err else sys.stdout).isatty() else shown, err=err)
+
+
+def _folded(text: str) -> str:
+    """Text that is folded between words. A terminal breaks long lines within a word."""
+    width = shutil.get_terminal_size().columns
+    return "\n".join(
+        textwrap.fill(
+            line,
+            width,
+            subsequent_indent=line[: len(line) - len(line.lstrip())],
+            expand_tabs=False,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        for line in text.split("\n")
+    )
 
 
 def print_json(value: object) -> None:

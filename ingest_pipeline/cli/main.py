@@ -105,8 +105,8 @@ class _LazyGroup(click.Group):
 def main() -> None:
     """Keep a searchable LanceDB table and a Postgres catalog in agreement with the files in object storage.
 
-    Settings come from INGEST_SOURCE, INGEST_LANCEDB_URI, INGEST_DATABASE_URL, INGEST_CORPUS and others:
-    docs/reference/configuration.md lists them.
+    Settings come from a project, from ingest-pipeline.toml, which `init` writes with an explanation of every option,
+    or from variables such as INGEST_SOURCE. `doctor` checks them.
     """
 
 

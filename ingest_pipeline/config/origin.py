@@ -12,7 +12,7 @@ from ingest_pipeline.errors import IngestError
 
 _VARIABLE = re.compile(r"INGEST_([A-Z_]*[A-Z])")
 # Texts that name a variable may add the attribute of a component, which is superfluous once the variable is replaced.
-_REPEATED = re.compile(r"\b([a-z_]+) \(\1(?: of a component)?\)|([a-z_]+) \(of a component: \2\)")
+_REPEATED = re.compile(r"((`?)\b([a-z_]+)\2) \(\3(?: of a component)?\)|((`?)\b([a-z_]+)\5) \(of a component: \6\)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,12 @@ class Origin:
 
     def renamed(self, text: str) -> str:
         """The text of an error, in which each variable `INGEST_*` is replaced by the setting that was used."""
-        return _REPEATED.sub(r"\1\2", _VARIABLE.sub(lambda found: self.setting(found[1].lower()), text))
+        return _REPEATED.sub(r"\1\4", _VARIABLE.sub(lambda found: self._name(found[1].lower()), text))
+
+    def _name(self, option: str) -> str:
+        """The setting of an option as a sentence has it: an option would read as a word of the sentence."""
+        setting = self.setting(option)
+        return f"`{setting}`" if setting == option else setting
 
     @contextmanager
     def errors(self) -> Generator[None]:

@@ -79,7 +79,7 @@ class ExtensionError(UnreadableError):
     """A parser or chunker of the user raised an exception, hung, crashed or returned something invalid."""
 
     remedy = (
-        "Its published version is untouched. Correct the extension and change its fingerprint, or run "
+        "Its published version, if any, was not changed. Correct the extension and change its fingerprint, or run "
         "`ingest-pipeline retry`."
     )
     reason = "refused by an extension"
@@ -96,8 +96,8 @@ class EnrichmentError(DocumentError):
     """An enricher of the user raised an exception, hung, crashed or returned something invalid."""
 
     remedy = (
-        "Its published version is untouched. The next runs try again; if the enricher is wrong, correct it and change "
-        "its fingerprint."
+        "Its published version, if any, was not changed. The next runs try again; if the enricher is wrong, correct it "
+        "and change its fingerprint."
     )
     reason = "not enriched"
 
@@ -105,7 +105,7 @@ class EnrichmentError(DocumentError):
 class ColumnValueError(DocumentError):
     """A source of column values is malformed, or a value does not fit the type of its column."""
 
-    remedy = "Its published version is untouched. Correct the value, or the type of the column."
+    remedy = "Its published version, if any, was not changed. Correct the value, or the type of the column."
     reason = "with a wrong column value"
 
 

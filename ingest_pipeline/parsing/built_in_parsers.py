@@ -64,8 +64,8 @@ _TEXT: Final = {
 
 _JSON: Final = ("application/json", "application/jsonl")
 _NO_PARSER: Final = (
-    "Its published version is untouched. Set INGEST_PARSER (parser of a component) to a parser of yours that reads it, "
-    "or exclude it with INGEST_EXCLUDE."
+    "Its published version, if any, was not changed. Set INGEST_PARSER (parser of a component) to a parser of yours "
+    "that reads it, or exclude it with INGEST_EXCLUDE."
 )
 
 _HEAD: Final = 1024
@@ -251,7 +251,8 @@ def _wrong_encoding(document: str, encoding: str, offset: int) -> DocumentEncodi
     return DocumentEncodingError(
         document,
         f"is not {encoding.upper()} at byte {offset}",
-        "Convert it to UTF-8, or set INGEST_ENCODING (encoding of a component). Its published version is untouched.",
+        "Its published version, if any, was not changed. Convert it to UTF-8, or set INGEST_ENCODING (encoding of a "
+        "component).",
     )
 
 

@@ -119,7 +119,7 @@ class _Demo:
 
     def _die_in_the_middle(self) -> bool:
         """Kill a run between its commit to LanceDB and its COMMIT to Postgres."""
-        self._title("3. kill -9 during a publication: made in LanceDB, not yet committed to Postgres")
+        self._title("3. kill -9 between the commit to LanceDB and the one to Postgres")
         self._edit("topics/with.txt", "Another new paragraph, whose publication will be interrupted.")
         with _session.corpus(self._settings) as corpus:
             before = corpus.head().head_version

@@ -186,8 +186,8 @@ class DocumentReader:
             raise DocumentTooLargeError(
                 self.source.key,
                 f"has more than {counted(most, 'chunk')}",
-                "Its published version is untouched. To ingest it, raise INGEST_MAX_CHUNKS (max_chunks of a component) "
-                "and run `ingest-pipeline retry`. To exclude it, set INGEST_EXCLUDE.",
+                "Its published version, if any, was not changed. To ingest it, raise INGEST_MAX_CHUNKS (max_chunks of "
+                "a component) and run `ingest-pipeline retry`. To exclude it, set INGEST_EXCLUDE.",
             )
 
     def _hashed(self, blocks: Iterable[bytes]) -> Iterator[bytes]:

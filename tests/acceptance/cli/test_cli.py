@@ -376,7 +376,7 @@ def test_unknown_arguments_are_refused_in_one_line(
     assert (done.exit_code, "1 inaccessible" in done.stderr) == (0, True)
     assert "Rename the object" in cli.json("status")["unreadable_failures"][0]["error"]
     assert cli.run("ingest", no_text, INGEST_ON_UNREADABLE="fail").exit_code == 1
-    assert cli.run("retry", no_text).output == "1 document will be tried again\n"
+    assert cli.run("retry", no_text).output == "1 document will be tried again by the next ingest or sensor run\n"
     assert cli.run("history", no_text).exit_code == 2
     for wrong in (
         ["rollback", "--to", "99999999999999999999"],

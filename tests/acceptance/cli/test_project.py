@@ -209,7 +209,7 @@ def test_errors_name_the_setting_that_was_used(project: ProjectCli) -> None:
     assert line == f"Error: {file}: NO_SUCH_URL must begin with postgresql://. Correct NO_SUCH_URL."
     file.write_text(file.read_text().replace("chunk_size: 200", "chunk_size: 2"))
     line = project.error("status", NO_SUCH_URL="postgresql://me@127.0.0.1:1/db")
-    assert f"{file}: A chunk size of 2 is out of bounds. Set chunk_size between 50" in line
+    assert f"{file}: A chunk size of 2 is out of bounds. Set `chunk_size` between 50" in line
     assert "INGEST_" not in line
 
 
@@ -255,7 +255,7 @@ def test_a_corpus_that_python_defines_is_named_by_the_configuration_file(project
     settings = "[tool.ingest-pipeline]\npython = ['books.corpora:ATLAS']\n"
     (project.root / "pyproject.toml").write_text(_DG + settings)
     line = project.error("plan", INGEST_DATABASE_URL=project.database_url)
-    assert "'/nowhere' does not exist. Create it, or set source." in line
+    assert "'/nowhere' does not exist. Create it, or set `source`." in line
     (project.root / "pyproject.toml").write_text(_DG + settings.replace("ATLAS", "MAP"))
     assert "'books.corpora:MAP' in `python` cannot be imported" in project.error("plan")
 

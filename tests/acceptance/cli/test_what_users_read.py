@@ -59,7 +59,7 @@ def test_what_is_printed_fits_80_columns_and_is_in_words(narrow: Cli, embeddings
     assert "1 document cannot be read: 1 binary" in status
 
     plan = " ".join(printed(narrow, "plan").split())
-    assert "1 document differs; 1 skipped" in plan
+    assert "1 document differs; 1 of them skipped" in plan
     hits = printed(narrow, "search", "hotel words", "--limit", "2")
     assert fits(hits)
     assert hits.startswith("1. handbook/a rather long name")

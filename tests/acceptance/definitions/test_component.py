@@ -144,7 +144,7 @@ def test_a_secret_stays_the_name_of_a_variable(  # noqa: PLR0917  pytest's fixtu
         (f"{_MINIMAL}chunk_sise: 3\n", "chunk_sise", "Extra inputs"),
         (f"{_MINIMAL}chunk_size: many\n", "chunk_size", "valid integer"),
         (f"{_MINIMAL}chunk_size: 0\n", "chunk_size", "between 50 and 16384"),
-        (f"{_MINIMAL}chunk_size: 100\nchunk_overlap: 100\n", "chunk_overlap", "below chunk_size"),
+        (f"{_MINIMAL}chunk_size: 100\nchunk_overlap: 100\n", "chunk_overlap", "below `chunk_size`"),
         (f"{_MINIMAL}chunk_overlap: -1\n", "chunk_overlap", "0 or more"),
         (f"{_MINIMAL}retention_days: -3\n", "retention_days", "greater than or equal to 0"),
         (f"{_MINIMAL}retention_publications: -1\n", "retention_publications", "greater than or equal to 0"),

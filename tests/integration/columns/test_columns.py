@@ -155,7 +155,7 @@ def test_a_wrong_value_fails_its_document_and_keeps_what_was_published(library: 
     summary = library.ingest()
     assert str(summary.failed["a.txt"][1]) == (
         "Document 'a.txt' has the value 'late' of column 'year' in its sidecar, which is not of type int. Its "
-        "published version is untouched. Correct the value, or the type of the column."
+        "published version, if any, was not changed. Correct the value, or the type of the column."
     )
     assert isinstance(summary.failed["a.txt"][1], ColumnValueError)
     assert values(library, "a.txt") == {"year": 2020}

@@ -180,7 +180,7 @@ def test_newlines_stay_as_they_are() -> None:
 @pytest.mark.parametrize("block", [1, 3, 5_000])
 def test_a_wrong_encoding_is_named_with_its_offset(block: int) -> None:
     data = "\u00e9".encode() * 1_000 + "caf\u00e9".encode("latin-1") + b" au lait"
-    with pytest.raises(DocumentEncodingError, match=r"not UTF-8 at byte 2003\. Convert"):
+    with pytest.raises(DocumentEncodingError, match=r"not UTF-8 at byte 2003\. Its published version"):
         text_of("a.txt", *(data[at : at + block] for at in range(0, len(data), block)))
 
 

@@ -34,7 +34,8 @@ def gate(action: Literal["status", "release", "drop"], publication: str | None, 
             print_json([to_dict(one) for one in found])
         else:
             rows = [row for one in found for row in _rows(one)]
-            print_rows(f"{counted(len(found), 'publication')} did not pass the gates", rows)
+            title = f"{counted(len(found), 'publication')} did not pass the gates"
+            print_rows(title if found else "No publication waits for a decision", rows)
         return
     from ingest_pipeline.cli import _runs  # noqa: PLC0415  `status` needs no Dagster
 

@@ -9,7 +9,7 @@ import click
 from rich.console import Console
 
 from ingest_pipeline.cli import _session, _settings
-from ingest_pipeline.cli._group import KEY, as_json, command, exit_with
+from ingest_pipeline.cli._group import KEY, as_json, command, exit_with, renamed
 from ingest_pipeline.cli._output import cost_line, to_dict
 from ingest_pipeline.cli._terminal import echo, print_json
 from ingest_pipeline.errors import UnknownDocumentError
@@ -55,8 +55,6 @@ def ingest(
     from ingest_pipeline.cli import _runs  # noqa: PLC0415  `retry` needs no Dagster
 
     settings = _settings.settings()
-    if settings.uses_local_model and not as_json:
-        echo("Embedding with the local model, at no cost.")
     done = _runs.ingest(
         settings,
         keys,
@@ -67,7 +65,7 @@ def ingest(
         workers=workers,
     )
     if done.note is not None:
-        echo(done.note, err=True)
+        echo(renamed(done.note), err=True)
     if as_json:
         print_json(
             {
@@ -79,14 +77,16 @@ def ingest(
                 "problems": done.problems,
             }
         )
-    elif done.progress.published or done.progress.embedded or not done.problems:
+    elif done.progress.published or done.progress.embedded:
         progress = done.progress
         echo(
             f"{counted(progress.published - progress.removed, 'document')} published, {progress.removed:,} removed, "
             f"{counted(progress.chunks, 'chunk')}; {counted(progress.embedded, 'text')} embedded, "
-            f"{progress.cached:,} cached, {counted(progress.tokens, 'token')}, {cost_line(done.costs)}; "
-            f"run {done.run_id}"
+            f"{progress.cached:,} cached, {counted(progress.tokens, 'token')}, "
+            f"{cost_line(done.costs, is_free=settings.uses_local_model)}; run {done.run_id}"
         )
+    elif not done.problems:
+        echo(f"Nothing was published; run {done.run_id}")
     if done.skipped:
         echo(f"{done.skipped}. `status` shows why; `ingest KEY` tries one of them again.", err=True)
     exit_with(done.problems, misconfigured=done.misconfigured)
@@ -117,7 +117,7 @@ def retry(keys: Sequence[str]) -> None:
             "`ingest-pipeline status` lists the documents that failed or are on hold.",
         )
     echo(
-        f"{counted(len(tried), 'document')} will be tried again"
+        f"{counted(len(tried), 'document')} will be tried again by the next ingest or sensor run"
         if tried
         else "No document failed or is on hold, so nothing was changed"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from ingest_pipeline.cli import _session, _settings
-from ingest_pipeline.cli._group import as_json, command
+from ingest_pipeline.cli._group import as_json, command, renamed
 from ingest_pipeline.cli._output import estimate_line, print_rows, reembedding_line, to_dict
 from ingest_pipeline.cli._terminal import echo, print_json
 from ingest_pipeline.ingestion.columns.column_changes import is_columns_only
@@ -62,23 +62,24 @@ def plan(*, exact: bool, as_json: bool) -> None:
         return
     print_rows(
         f"{counted(len(rows), 'document')} {'differs' if len(rows) == 1 else 'differ'}"
-        + (f"; {len(page.blocked)} blocked by gates" if page.blocked else "")
-        + (f"; {len(page.on_hold)} on hold after a rollback" if page.on_hold else "")
-        + (f"; {len(left)} skipped because of unreadable text or too many failures" if left else ""),
+        + (f"; {len(page.blocked)} of them blocked by gates" if page.blocked else "")
+        + (f"; {len(page.on_hold)} of them on hold after a rollback" if page.on_hold else "")
+        + (f"; {len(left)} of them skipped, because they cannot be read or failed too often" if left else ""),
         rows,
     )
-    if not rows:
+    if not rows and not nothing:
         echo(f"Corpus {settings.corpus} agrees with {settings.source}.")
     if plans or expected.documents:
-        echo(estimate_line(expected, sensor_runs))
+        echo(estimate_line(expected, sensor_runs, is_free=settings.uses_local_model))
     if unreadable:
         reasons = ", ".join(f"{count} {reason}" for reason, count in reasons_of(unreadable).items())
-        print_rows(f"{counted(len(unreadable), 'document')} cannot be read: {reasons}", list(map(to_dict, unreadable)))
+        problems = [{**to_dict(one), "problem": renamed(one.problem)} for one in unreadable]
+        print_rows(f"{counted(len(unreadable), 'document')} cannot be read: {reasons}", problems)
     if note is not None and moving is not None:
-        echo(f"{note} Re-embedding costs: {reembedding_line(moving)}")
+        echo(f"{note} Re-embedding costs: {reembedding_line(moving, is_free=settings.uses_local_model)}")
     if page.excluded:
         left_out = [{"document": key, "reason": reason} for key, reason in page.excluded_keys.items()]
         print_rows(f"{counted(page.excluded.total(), 'object')} excluded", left_out)
     for warning in (withheld or nothing, guard.error):
         if warning:
-            echo(f"Warning: {warning}", err=True)
+            echo(f"Warning: {renamed(str(warning))}", err=True)

@@ -48,7 +48,7 @@ def reembed(action: str | None, *, yes: bool, as_json: bool) -> None:
         echo(
             f"Done ({wanted.value}): {counted(progress.published, 'document')} published, "
             f"{counted(progress.embedded, 'text')} embedded, {counted(progress.tokens, 'token')}, "
-            f"{cost_line(done.costs)}; run {done.run_id}"
+            f"{cost_line(done.costs, is_free=settings.uses_local_model)}; run {done.run_id}"
         )
     exit_with(done.problems, misconfigured=done.misconfigured)
 
@@ -66,7 +66,8 @@ def _confirm(settings: CorpusConfig, *, yes: bool, silent: bool) -> int:
         )
     to = settings.recipe.embedding
     if not silent:
-        echo(f"Re-embedding corpus {name} from {there} to {to}: {reembedding_line(expected)}")
+        line = reembedding_line(expected, is_free=settings.uses_local_model)
+        echo(f"Re-embedding corpus {name} from {there} to {to}: {line}")
     if not yes:
         click.confirm("Continue?", abort=True)
     return expected.documents

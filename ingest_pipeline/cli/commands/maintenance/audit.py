@@ -56,7 +56,7 @@ def _print(report: AuditReport) -> None:
     if rows:
         print_rows("Violations", rows)
     echo(
-        f"corpus {report.corpus} at head {report.head_version}: {counted(report.documents, 'document')}, "
+        f"Corpus {report.corpus} at head {report.head_version}: {counted(report.documents, 'document')}, "
         f"{counted(report.chunks, 'chunk')}, {counted(len(rows), 'violation')}"
         + (f"; the next sweep removes {counted(report.files, 'file')}" if report.files else "")
         + (f"; unknown sagas have {counted(report.unknown_files, 'file')}" if report.unknown_files else "")
@@ -65,7 +65,7 @@ def _print(report: AuditReport) -> None:
 
 async def _repair(settings: CorpusConfig, context: IngestContext, report: AuditReport, *, yes: bool) -> None:
     expected = await asyncio.to_thread(estimate_repair, context, report)
-    echo(f"Repair: {reembedding_line(expected)}", err=True)
+    echo(f"Repair: {reembedding_line(expected, is_free=settings.uses_local_model)}", err=True)
     if expected.to_embed and not (yes or settings.uses_local_model or _confirmed()):
         raise ConfigurationError(
             f"The repair would embed {counted(expected.to_embed, 'text')} whose vectors are recorded nowhere. "

@@ -45,7 +45,9 @@ def _done(report: MaintenanceReport) -> list[str]:
         lines.append(
             f"{counted(report.compaction.skipped, 'group')} of data files skipped, because other writers changed them."
         )
-    lines += [f"Index of {index.name}: {counted(index.built, 'row')} added." for index in report.indices if index.built]
+    lines += [
+        f"{counted(index.built, 'row')} added to the index {index.name}." for index in report.indices if index.built
+    ]
     if report.retention.versions:
         lines.append(f"{counted(report.retention.versions, 'old version')} removed.")
     if swept := len(report.sweep.files) + len(report.sweep.versions) + report.sweep.rows:

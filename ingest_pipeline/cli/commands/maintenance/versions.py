@@ -177,7 +177,12 @@ def rollback(keys: Sequence[str], version: int, *, dry_run: bool, confirm_remova
     if dry_run and refusal is not None:
         echo(f"Warning: {refusal}", err=True)
     if dry_run:
-        print_rows(f"{counted(len(differences), 'document')} would change", _rows(differences), as_json=as_json)
+        rows = _rows(differences)
+        if as_json:
+            print_json(rows)
+        else:
+            shown = [{name.replace("_", " "): value for name, value in row.items()} for row in rows]
+            print_rows(f"{counted(len(differences), 'document')} would change", shown)
         return
     if refusal is not None:
         raise refusal
@@ -193,7 +198,8 @@ def rollback(keys: Sequence[str], version: int, *, dry_run: bool, confirm_remova
     else:
         echo(
             f"{counted(published - removed, 'document')} rolled back to version {version}, {removed:,} removed; head "
-            f"is version {head}; {counted(held, 'document')} on hold"
+            f"is version {head}; {counted(held, 'document')} on hold until {'its' if held == 1 else 'their'} "
+            f"{'file changes' if held == 1 else 'files change'}"
         )
     exit_with(problems, misconfigured=done is not None and done.misconfigured)
 

@@ -143,6 +143,7 @@ def _read(corpus: Corpus, settings: CorpusConfig) -> Status:
         failures=failures,
         unreadable=unreadable,
         holds=holds,
+        is_free=settings.uses_local_model,
         **found,
     )
 

@@ -50,7 +50,7 @@ def test_a_tick_fails_if_the_source_is_missing_and_names_the_attribute(
     monkeypatch.setenv("HANDBOOK_URL", dagster.settings.database_url or "")
     missing = dagster.settings.replace(source=f"{dagster.settings.source}/nowhere")
     line = failure(dagster, definitions(missing), "docs_source_sensor")
-    assert "does not exist. Create it, or set source." in line
+    assert "does not exist. Create it, or set `source`." in line
 
 
 def test_without_work_a_tick_is_skipped(dagster: DagsterWorld) -> None:
