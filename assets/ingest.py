@@ -131,8 +131,7 @@ def _fail_unless_complete(corpus: str, outcome: IngestOutcome) -> None:
         return
     raise dg.Failure(
         f"{counted(len(problems), 'document')} of corpus {corpus!r} could not be ingested; "
-        f"{counted(outcome.published, 'was', 'were')} published. "
-        f"{problems[0].error}"
+        f"{counted(outcome.published, 'was', 'were')} published. {_first(problems)}"
         if outcome.failed
         else str(problems[0].error),
         metadata={
@@ -142,6 +141,11 @@ def _fail_unless_complete(corpus: str, outcome: IngestOutcome) -> None:
         },
         allow_retries=False,
     )
+
+
+def _first(problems: Sequence[Problem]) -> str:
+    more = len(problems) - 1
+    return f"{problems[0].error}" + (f" `ingest-pipeline status` lists {more:,} more." if more else "")
 
 
 def _table(problems: Sequence[Problem]) -> dg.TableMetadataValue:

@@ -1,4 +1,4 @@
-"""Writes the parts of the documents that the code determines: settings, commands, errors, asset checks, tables.
+"""Writes the parts of the documents that the code determines: settings, commands, errors, checks, tables, messages.
 
 A page has such a part between ``<!-- generated: NAME ARGUMENTS -->`` and ``<!-- end -->``. ``make reference`` writes
 all of them, and a test compares each part with the code.
@@ -36,12 +36,15 @@ from ingest_pipeline.postgres.embedded.server import EmbeddedPostgres
 from ingest_pipeline.postgres.gauges import figures
 from ingest_pipeline.resources.names import DagsterNames
 from ingest_pipeline.telemetry.metrics import declared
-from tools import evidence
+from tests.support.servers.embedding_server import EmbeddingServer
+from tools import evidence, wrong_inputs
+from tools.wrong_inputs import Stage
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = ROOT / "docs" / "reference"
 _PART = re.compile(r"(<!-- generated: (\w+)((?: \w+)*) -->\n).*?(<!-- end -->)", re.DOTALL)
 _TYPES: Mapping[object, str] = {str: "text", int: "number", bool: "`true` or `false`"}
+_WRONG_INPUTS = "wrong_inputs"
 _COMMON = {"--json", "--corpus", "--help"}
 
 
@@ -50,16 +53,19 @@ def pages() -> list[Path]:
     return [page for page in sorted((ROOT / "docs").rglob("*.md")) if _PART.search(page.read_text())]
 
 
-def rendered(page: str, connection: Connection | None) -> str:
+def rendered(page: str, connection: Connection | None, printed: str | None = None) -> str:
     """The text of a page with its generated parts as the code has them now.
 
     Args:
         page: The text of the page.
         connection: A database with this package's tables; None leaves the parts about tables as they are.
+        printed: The part about wrong inputs; None leaves it as it is.
     """
 
     def render(part: re.Match[str]) -> str:
         begin, name, arguments, end = part.groups()
+        if name == _WRONG_INPUTS:
+            return part[0] if printed is None else f"{begin}\n{printed}\n\n{end}"
         if name in _TABLES:
             return (
                 part[0] if connection is None else f"{begin}\n{_TABLES[name](connection, *arguments.split())}\n\n{end}"
@@ -326,12 +332,14 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def write() -> None:
     """Write all generated parts."""
     with tempfile.TemporaryDirectory() as folder:
-        server = EmbeddedPostgres(Path(folder))
+        server = EmbeddedPostgres(Path(folder) / "postgres")
         url = server.start()
         try:
+            with EmbeddingServer() as embeddings:
+                printed = wrong_inputs.page(Stage(Path(folder) / "handbook", url, embeddings))
             with Database(url) as database, database.transaction() as connection:
                 for page in pages():
-                    page.write_text(rendered(page.read_text(), connection))
+                    page.write_text(rendered(page.read_text(), connection, printed))
         finally:
             server.release()
 

@@ -76,7 +76,7 @@ def check_recipe(context: IngestContext, *, confirmed: bool = False) -> None:
         name, file = context.corpus.name, origin.file
         whose = f"corpus {name!r}" if file is None else f"{file} says for corpus {name!r}"
         raise CorpusMismatchError(
-            f"The settings have another recipe than {whose} ({', '.join(changes.values())}). Nothing was changed",
+            f"The settings have another recipe than {whose}: {', '.join(changes.values())}. Nothing was changed",
             "Run the command in the project that defines the corpus, or set these settings back. To ingest the "
             "documents again with these settings, run `ingest-pipeline ingest --confirm-recipe`.",
         )

@@ -6,6 +6,7 @@ Exit status: 0 success, 1 the work failed, 2 wrong usage or settings, 3 an audit
 from __future__ import annotations
 
 from collections.abc import Mapping
+from difflib import get_close_matches
 from importlib import import_module
 
 import click
@@ -89,6 +90,18 @@ class _LazyGroup(click.Group):
         found = getattr(import_module(f"ingest_pipeline.cli.commands.{module}"), cmd_name)
         assert isinstance(found, click.Command)  # noqa: S101  a test imports every one
         return found
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that the arguments name; an unknown one is refused with a suggestion."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            close = get_close_matches(args[0], COMMANDS, n=1)
+            if close:
+                error.message += f" Did you mean {close[0]!r}?"
+            raise
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """The commands that begin with what was typed. Click's own method would import them all for their help."""

@@ -125,5 +125,7 @@ def configuration_error(error: ValidationError, known: set[str], origin: Origin)
     if first["type"] == "extra_forbidden":
         return ConfigurationError(f"{place}There is no option {option!r}", _suggestion(option, known))
     name = origin.setting(option)
+    if first["type"] == "missing":
+        return ConfigurationError(f"{place}{name} is missing", f"Set {name}.")
     shown = f" is {first['input']!r}" if first["type"] == "literal_error" else ""
     return ConfigurationError(f"{place}{name}{shown}: {first['msg']}", f"Correct {name}.")

@@ -17,6 +17,7 @@ import sys
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
@@ -90,6 +91,7 @@ class Project:
             ConfigurationError: There is no such corpus, the choice is not clear, or a value is wrong.
         """
         found = self.corpora[self._chosen(name or environment.get("INGEST_CORPUS") or None)]
+        _check_spelling(found)
         overriding = environment_values(environment)
         overriding.pop("corpus", None)
         overriding.pop("key_prefix", None)  # belongs to the name
@@ -275,6 +277,22 @@ def _by_name(definitions: list[_Definition]) -> dict[str, _Definition]:
             )
         found[name] = one
     return found
+
+
+def _check_spelling(definition: _Definition) -> None:
+    """Refuse an attribute of a component that looks like an option and is none.
+
+    The other attributes of the component are Dagster's, which knows them, and are not read here.
+
+    Raises:
+        ConfigurationError: An attribute is probably misspelt. Its option would have its default.
+    """
+    for name in sorted(definition.values.keys() - CorpusOptions.model_fields.keys()):
+        close = get_close_matches(name, CorpusOptions.model_fields, n=1, cutoff=0.8)
+        if close:
+            raise ConfigurationError(
+                f"{definition.file}: there is no attribute {name!r}", f"Did you mean {close[0]}? Nothing was changed."
+            )
 
 
 def _upstream(definition: _Definition) -> Sequence[str]:

@@ -52,7 +52,11 @@ def read_golden_set(file: str) -> tuple[GoldenQuestion, ...]:
         )
     try:
         questions = tuple(_question(file, place, values) for place, values in _entries(path))
-    except (OSError, UnicodeError, ValueError, yaml.YAMLError, csv.Error) as error:
+    except OSError as error:
+        raise ConfigurationError(
+            f"The golden set {file!r} cannot be read: {error.strerror or error}", "Correct its path or its permissions."
+        ) from error
+    except (UnicodeError, ValueError, yaml.YAMLError, csv.Error) as error:
         what = " ".join(str(error).split())
         raise ConfigurationError(f"The golden set {file!r} cannot be read: {what}", "Correct the file.") from error
     if not questions:

@@ -169,7 +169,10 @@ def named_corpus(database: Database, name: str) -> Corpus:
     with database.transaction() as connection:
         row = corpora.read_current(connection, name)
     if row is None:
-        raise ConfigurationError(f"There is no corpus {name!r}", "Run `ingest-pipeline ingest` first.")
+        raise ConfigurationError(
+            f"There is no corpus {name!r}",
+            "`ingest-pipeline ingest` creates it; `ingest-pipeline corpora` lists the existing ones.",
+        )
     return Corpus(row.name, database, LanceTable(row.table_uri, storage_options(row.table_uri)), row.corpus)
 
 

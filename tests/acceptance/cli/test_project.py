@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from difflib import get_close_matches
 from pathlib import Path
 from textwrap import dedent
 
@@ -10,6 +11,7 @@ import psycopg
 import pytest
 from click.testing import CliRunner, Result
 
+from ingest_pipeline import CorpusConfig
 from ingest_pipeline.cli.main import main
 from ingest_pipeline.config.project import find_project
 from ingest_pipeline.postgres.durability import REQUIRE_FSYNC
@@ -162,7 +164,7 @@ def test_a_corpus_of_another_recipe_than_its_definition_is_not_written(
     head = project.run("history", "--json").stdout
     for arguments in (["ingest"], ["ingest", "a.txt"], ["batch"]):
         line = project.error(*arguments, folder="../elsewhere", **bare)
-        assert "another recipe than corpus 'handbook' (INGEST_CHUNK_SIZE (chunk_size) from 200 to 1000)" in line
+        assert "another recipe than corpus 'handbook': INGEST_CHUNK_SIZE (chunk_size) from 200 to 1000." in line
         assert "Nothing was changed" in line
     assert project.run("history", "--json").stdout == head
     # Commands that read are not concerned.
@@ -211,6 +213,16 @@ def test_errors_name_the_setting_that_was_used(project: ProjectCli) -> None:
     line = project.error("status", NO_SUCH_URL="postgresql://me@127.0.0.1:1/db")
     assert f"{file}: A chunk size of 2 is out of bounds. Set `chunk_size` between 50" in line
     assert "INGEST_" not in line
+
+
+def test_a_misspelt_attribute_is_refused_and_those_of_dagster_are_not(project: ProjectCli) -> None:
+    file = project.component("handbook", more="chunk_sise: 300")
+    line = project.error("status")
+    assert line == (f"Error: {file}: there is no attribute 'chunk_sise'. Did you mean chunk_size? Nothing was changed.")
+    from ingest_pipeline import DagsterOptions  # noqa: PLC0415  imports Dagster
+
+    own = [name for name in DagsterOptions.model_fields if name not in CorpusConfig.model_fields]
+    assert [name for name in own if get_close_matches(name, CorpusConfig.model_fields, cutoff=0.8)] == []
 
 
 def test_a_template_that_only_dagster_resolves_is_named(project: ProjectCli) -> None:

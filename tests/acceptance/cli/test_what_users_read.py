@@ -38,6 +38,11 @@ def test_what_is_printed_fits_80_columns_and_is_in_words(narrow: Cli, embeddings
     narrow.put(key, paragraphs("hotel", 3))
     assert "1 document published, 0 removed" in " ".join(narrow.run("ingest").stdout.split())
 
+    again = " ".join(printed(narrow, "ingest").split())
+    assert again.startswith("Corpus a_corpus_with_a_long_name agrees with") or "0 documents of corpus" in again
+    assert "1 more document cannot be read or failed too often, and is skipped" in again
+    assert "Nothing was published; run" in again
+
     history = printed(narrow, "history")
     assert "True" not in history
     assert "False" not in history

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import lance
 import pyarrow as pa
@@ -19,6 +20,7 @@ from tests.support.dagster.cli import Cli
 from tests.support.servers.embedding_server import EmbeddingServer, Fault
 from tests.support.servers.s3 import S3Server
 from tests.support.world import paragraphs
+from tools import reference, wrong_inputs
 
 pytestmark = pytest.mark.promise("error-lines")
 
@@ -160,3 +162,24 @@ def test_an_interrupted_ingest_reports_what_was_kept_and_continues(cli: Cli, emb
     embeddings.latency = 0.0
     assert cli.json("ingest")["problems"] == []
     assert cli.json("audit")["violations"] == []
+
+
+def test_the_page_of_wrong_inputs_has_what_is_printed(
+    tmp_path: Path, database_url: str, embeddings: EmbeddingServer
+) -> None:
+    page = (reference.REFERENCE / "wrong_inputs.md").read_text()
+    printed = wrong_inputs.page(wrong_inputs.Stage(tmp_path, database_url, embeddings))
+    assert reference.rendered(page, None, printed) == page, "run `make reference`"
+
+
+def test_the_page_of_wrong_inputs_has_every_door_and_no_secret() -> None:
+    page = (reference.REFERENCE / "wrong_inputs.md").read_text()
+    assert len(wrong_inputs.INPUTS) >= 30
+    assert len({one.door for one in wrong_inputs.INPUTS}) == len(re.findall(r"^## ", page, re.MULTILINE)) >= 10
+    for number, (block, one) in enumerate(
+        zip(re.findall(r"```text\n(.*?)```", page, re.DOTALL), wrong_inputs.INPUTS, strict=True), 1
+    ):
+        said = " ".join(block.removeprefix("$ ").removeprefix(one.line).split())
+        assert "secret" not in said, number
+        assert one.door == "Dagster" or re.search(r"(Error|Warning): [^ ].*[.?]$", said), number
+        assert not _PLACES_IN_LANCE.search(said)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ast
 import json
+import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from ingest_pipeline.cli._output import local_time, print_rows
+from ingest_pipeline.cli._output import cost_line, local_time, print_rows
 from ingest_pipeline.cli._terminal import echo, print_json
 from ingest_pipeline.types import counted
 
@@ -82,3 +83,24 @@ def test_a_time_is_in_the_zone_of_the_user(monkeypatch: pytest.MonkeyPatch) -> N
 def test_an_empty_table_is_its_title(capsys: pytest.CaptureFixture[str]) -> None:
     print_rows("There are no batch jobs", [])
     assert capsys.readouterr().out == "There are no batch jobs\n"
+
+
+def test_a_terminal_gets_lines_that_end_with_a_word(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "24")
+    text = "Nothing was published, because nothing differs.\n  It is in /a/path/that/is/longer/than/the/terminal."
+    echo(text)
+    assert capsys.readouterr().out == f"{text}\n", "a file gets the line as it is"
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    echo(text)
+    assert capsys.readouterr().out.splitlines() == [
+        "Nothing was published,",
+        "because nothing differs.",
+        "  It is in",
+        "  /a/path/that/is/longer/than/the/terminal.",
+    ]
+
+
+def test_the_local_model_costs_nothing() -> None:
+    assert (cost_line([]), cost_line([], is_free=True)) == ("no price configured", "at no cost")
