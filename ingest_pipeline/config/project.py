@@ -288,7 +288,7 @@ def _check_spelling(definition: _Definition) -> None:
         ConfigurationError: An attribute is probably misspelt. Its option would have its default.
     """
     for name in sorted(definition.values.keys() - CorpusOptions.model_fields.keys()):
-        close = get_close_matches(name, CorpusOptions.model_fields, n=1, cutoff=0.8)
+        close = get_close_matches(name, CorpusOptions.model_fields, n=1, cutoff=0.9)
         if close:
             raise ConfigurationError(
                 f"{definition.file}: there is no attribute {name!r}", f"Did you mean {close[0]}? Nothing was changed."

@@ -222,7 +222,7 @@ def test_a_misspelt_attribute_is_refused_and_those_of_dagster_are_not(project: P
     from ingest_pipeline import DagsterOptions  # noqa: PLC0415  imports Dagster
 
     own = [name for name in DagsterOptions.model_fields if name not in CorpusConfig.model_fields]
-    assert [name for name in own if get_close_matches(name, CorpusConfig.model_fields, cutoff=0.8)] == []
+    assert [name for name in own if get_close_matches(name, CorpusConfig.model_fields, cutoff=0.9)] == []
 
 
 def test_a_template_that_only_dagster_resolves_is_named(project: ProjectCli) -> None:
