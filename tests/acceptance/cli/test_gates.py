@@ -28,7 +28,7 @@ def test_a_blocked_publication_is_shown_released_and_dropped(cli: Cli) -> None:
     assert found["id"][:8] in cli.run("gate", "status").stdout
     assert cli.json("status")["blocked_publications"] == 1
     assert [(row["document"], row["change"]) for row in cli.json("plan")["documents"]] == [("a.txt", "blocked")]
-    assert "1 blocked by gates" in cli.run("plan").stdout
+    assert "1 of them blocked by gates" in cli.run("plan").stdout
     assert cli.run("ingest").exit_code == 0, "nothing is left to do"
     head = cli.json("status")["head_version"]
     dropped = cli.run("gate", "drop", found["id"][:8])
