@@ -80,7 +80,7 @@ def _named(finding: Finding) -> str:
 
 
 class Gates:
-    """The gates of a corpus in one run. The questions of the golden set are embedded once.
+    """The gates of a corpus in one process. The questions of the golden set are embedded once.
 
     Args:
         corpus: The generation that publications are judged for.
@@ -103,6 +103,13 @@ class Gates:
         self._questions = () if settings.golden_set is None else read_golden_set(settings.golden_set)
         self._own = load_gates(tuple(settings.own))
         self._vectors: Vectors | None = None
+
+    def continue_with(self, corpus: Corpus, embedder: EmbeddingClient) -> bool:
+        """Judge the publications of another ingestion too; False if it is of another generation."""
+        if corpus.generation != self._corpus.generation:
+            return False
+        self._corpus, self._embedder = corpus, embedder
+        return True
 
     async def judge(self, saga: Saga, prepared: Prepared, rows: DocumentRows) -> Judgement:
         """Judge a prepared publication.

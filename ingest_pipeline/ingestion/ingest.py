@@ -69,6 +69,7 @@ class Ingestion:
         report: Called after each publication.
         search_for_rows: Remove old rows by a search of the whole table, instead of where the catalog locates them.
         spending: Counts the tokens of a run that has several ingestions. Default: of this one alone.
+        gates: The gates of an earlier ingestion of the same process, which has embedded the golden set.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Ingestion:
         report: Callable[[Publication], None] = lambda _: None,
         search_for_rows: bool = False,
         spending: SpendingGuard | None = None,
+        gates: Gates | None = None,
     ) -> None:
         self._context = context
         self._embedder = embedder
@@ -93,7 +95,11 @@ class Ingestion:
         is_judged = (
             context.gates is not None and not search_for_rows and context.corpus.opened_as == GenerationState.CURRENT
         )
-        self._gates = Gates(context.corpus, context.gates, embedder) if is_judged and context.gates else None
+        self.gates: Gates | None = None
+        """Judge each publication before readers see it."""
+        if is_judged and context.gates is not None:
+            known = gates is not None and gates.continue_with(context.corpus, embedder)
+            self.gates = gates if known else Gates(context.corpus, context.gates, embedder)
         self.spending = spending or SpendingGuard(context.corpus, limits, run_id, enrichment=context.limits)
         """Enforces the limits on tokens."""
 
@@ -228,7 +234,7 @@ class Ingestion:
         try:
             with begun as saga:
                 # Repairs do not know where rows are, and a blocked publication keeps no record of moves.
-                if self._search_for_rows or self._gates is not None:
+                if self._search_for_rows or self.gates is not None:
                     self._in_full |= {plan.key for plan in group}
                 prepared = await Preparation(
                     self._context, self._embedder, saga, group, self.spending, in_full=self._in_full
@@ -249,7 +255,7 @@ class Ingestion:
                     search_for_rows=self._search_for_rows,
                     edits=prepared.moves,
                 )
-                if self._gates is not None and await self._is_blocked(self._gates, saga, prepared, rows):
+                if self.gates is not None and await self._is_blocked(self.gates, saga, prepared, rows):
                     return stale
                 # Read before the publication, because nothing may fail between publishing and recording it.
                 row = await asyncio.to_thread(saga.row)

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from ingest_pipeline.embedding.base import EmbeddingClient
 from ingest_pipeline.errors import IngestError, UnreadableError
 from ingest_pipeline.event_loop import run_blocking
+from ingest_pipeline.gates.judge import Gates
 from ingest_pipeline.ingestion.context import release_holds
 from ingest_pipeline.ingestion.ingest import Ingestion
 from ingest_pipeline.ingestion.metrics import named
@@ -127,6 +128,7 @@ class IngestRun:
         self._recipe_guard = RecipeGuard(context, confirmed=options.confirm_recipe)
         self._spending: SpendingGuard | None = None
         self._withheld_by_recipe = 0
+        self._gates: Gates | None = None
         self._workers: WorkerPool | None = None
         if workers is not None and workers.count > 1:
             self._workers = WorkerPool(context, workers, self._report_of_worker, self._count, self._count_unreported)
@@ -310,7 +312,9 @@ class IngestRun:
                 run_id=self._run_id,
                 report=self._report,
                 spending=self._spending,
+                gates=self._gates,
             )
+            self._gates = ingestion.gates
             # The limits count for the whole run, and not for each of its pages.
             self._spending = ingestion.spending
             return await ingestion.run(plans)

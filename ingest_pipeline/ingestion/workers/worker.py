@@ -16,6 +16,7 @@ from ingest_pipeline.config.spending_limits import NO_LIMITS
 from ingest_pipeline.embedding.base import EmbeddingClient
 from ingest_pipeline.embedding.create import create_embedder
 from ingest_pipeline.embedding.user_embedder import find_embedder
+from ingest_pipeline.gates.judge import Gates
 from ingest_pipeline.ingestion.context import open_context
 from ingest_pipeline.ingestion.ingest import Ingestion
 from ingest_pipeline.ingestion.workers.messages import Assignment, Part, PartDone, PartFailed, Peers, Ready, Served
@@ -36,6 +37,7 @@ class _Worker:
     assignment: Assignment
     context: IngestContext
     embedder: EmbeddingClient
+    _gates: Gates | None = None
     _sending: threading.Lock = field(default_factory=threading.Lock)
 
     async def serve(self) -> None:
@@ -77,8 +79,14 @@ class _Worker:
 
     async def _ingest(self, part: Part, guard: SpendingGuard) -> None:
         ingestion = Ingestion(
-            self.context, self.embedder, run_id=self.assignment.run_id, report=self._send, spending=guard
+            self.context,
+            self.embedder,
+            run_id=self.assignment.run_id,
+            report=self._send,
+            spending=guard,
+            gates=self._gates,
         )
+        self._gates = ingestion.gates
         try:
             with continued(part.trace):
                 summary = await ingestion.run(part.plans)
