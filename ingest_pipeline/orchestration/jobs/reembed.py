@@ -5,10 +5,17 @@ from collections.abc import Sequence
 import dagster as dg
 from pydantic import Field
 
+from ingest_pipeline.assets.checks.gate_report import log_gate
 from ingest_pipeline.assets.embeddings import run_metadata
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.corpus.corpus import Corpus
-from ingest_pipeline.errors import ConfigurationError, IngestError, ReembeddingIncompleteError, UnreadableError
+from ingest_pipeline.errors import (
+    ConfigurationError,
+    IngestError,
+    PublicationBlockedError,
+    ReembeddingIncompleteError,
+    UnreadableError,
+)
 from ingest_pipeline.ingestion.context import find_corpus
 from ingest_pipeline.ingestion.reembed import Action, Reembedding, begin
 from ingest_pipeline.ingestion.summary import Summary
@@ -114,12 +121,17 @@ def _fill(
 
     try:
         reembedding, summary = run_interruptibly(run())
+    except PublicationBlockedError:
+        log_gate(context, names, old.corpus)
+        raise
     finally:
         _report_usage(context, names, old)
     failed = {plan.key: str(error) for plan, error in (*summary.failed.values(), *summary.too_recent.values())}
     for key, problem in failed.items():
         context.log.warning(f"Document {key!r} is not in generation {new.corpus.generation}: {problem}")
     if then_switch:
+        if reembedding.judgement is not None:
+            log_gate(context, names, new.corpus, [reembedding.judgement])
         context.log.info(
             f"Readers see generation {new.corpus.generation} now; {old.corpus.generation} is kept for a week"
         )

@@ -31,15 +31,16 @@ _LAST = "notices deleted:after"
         _LAST,
     ],
 )
-def test_a_listener_that_is_killed_leaves_its_notice_to_the_next(
-    place: str, s3: S3Server, database_url: str, embeddings: EmbeddingServer, tmp_path: Path
+def test_a_listener_that_is_killed_leaves_its_notice_to_the_next(  # noqa: PLR0917  pytest's parameters come as arguments
+    place: str, s3: S3Server, database_url: str, corpus_name: str, embeddings: EmbeddingServer, tmp_path: Path
 ) -> None:
     queue = NoticeQueue(s3, f"{tmp_path.name}/")
     queue.bodies()  # the test event
     cli = Cli.over(tmp_path, database_url, embeddings)
     cli.environment |= {**s3.env, "INGEST_SOURCE": s3.url(tmp_path.name), "INGEST_EVENTS": queue.address}
+    cli.environment["INGEST_CORPUS"] = corpus_name  # the tests of a module share a database
     assert cli.run("ingest").exit_code == 0  # creates the corpus
-    s3.put(f"{tmp_path.name}/a.txt", paragraphs("alpha", 2).encode())
+    s3.put(f"{tmp_path.name}/a.txt", paragraphs(corpus_name, 2).encode())
     assert cli.spawn("listen", INGEST_FAILPOINTS=f"{place}=kill").returncode == -signal.SIGKILL
     assert sum(queue.counts()) == (0 if place == _LAST else 1)
     queue.send(queue.notice(f"{tmp_path.name}/a.txt"))  # as it appears again after a minute

@@ -8,8 +8,11 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.orchestration.build import build_definitions
+from tests.support.crash.migrating import WIDTH
 from tests.support.dagster.world import HEAD, DagsterWorld
+from tests.support.servers.embedding_server import NARROWING_MODEL
 
 pytestmark = pytest.mark.promise("gates")
 
@@ -111,3 +114,23 @@ def test_steps_after_the_corpus_wait_for_the_check(gated: DagsterWorld) -> None:
     gated.put("beta.txt", "nothing of the kind")
     assert not job.execute_in_process(instance=gated.instance, raise_on_error=False).success
     assert ran == [True]
+
+
+def test_a_reembedding_that_does_not_pass_fails_the_check(gated: DagsterWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until it is dropped, and the next one passes."""
+    golden = Path(gated.settings.golden_set or "")
+    good = golden.read_text()
+    golden.write_text(f'{good}\n{{"query": "beta words", "documents": ["gamma.txt"]}}')
+    for name, value in {"MODEL": NARROWING_MODEL, "DIMENSIONS": str(WIDTH)}.items():
+        monkeypatch.setenv(f"INGEST_EMBEDDING_{name}", value)
+    gated.settings = CorpusConfig.from_environment()
+    job = gated.definitions.resolve_job_def("docs_reembed_job")
+    refused = job.execute_in_process(instance=gated.instance, raise_on_error=False)
+    failed = evaluation(refused, gated)
+    assert (refused.success, failed.passed, failed.metadata["blocked"].value) == (False, False, 1)
+    assert failed.metadata["recall"].value == pytest.approx(2 / 3)
+    assert evaluation(decide(gated, "DROP"), gated).passed
+    golden.write_text(good)
+    done = job.execute_in_process(instance=gated.instance, raise_on_error=False)
+    assert done.success
+    assert evaluation(done, gated).metadata["recall"].value == 1.0

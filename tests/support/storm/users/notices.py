@@ -20,7 +20,7 @@ from tests.support.storm.users.writers import CLI_SECONDS, Victims, failpoint_of
 _LOST, _DOUBLED = 0.15, 0.2
 _LATE_SECONDS = 8.0
 _PAUSE = 0.3
-_LISTENING_SECONDS = 90.0
+_LISTENING_SECONDS = 150.0
 _PATIENCE = 50
 
 
