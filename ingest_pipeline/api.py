@@ -39,7 +39,7 @@ from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.postgres.embedded.server import served
 from ingest_pipeline.saga.rollback import RolledBack, rollback
 from ingest_pipeline.saga.transaction import Transaction, transaction
-from ingest_pipeline.search.configured import SearchClients, configured_search
+from ingest_pipeline.search.configured_search import SearchClients, configured_search
 from ingest_pipeline.search.corpus_at_head import CorpusAtHead
 from ingest_pipeline.search.expand import Expand
 from ingest_pipeline.search.search import Hit

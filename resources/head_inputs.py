@@ -59,7 +59,7 @@ class _HeadInputs(dg.IOManager):
 
     def load_input(self, context: dg.InputContext) -> CorpusAtHead:
         # Every run of the corpus creates this IO manager, and few of them search.
-        from ingest_pipeline.search.configured import SearchClients  # noqa: PLC0415
+        from ingest_pipeline.search.configured_search import SearchClients  # noqa: PLC0415
         from ingest_pipeline.search.corpus_at_head import CorpusAtHead  # noqa: PLC0415
 
         run = context.step_context.dagster_run

@@ -10,7 +10,7 @@ from ingest_pipeline.ingestion.context import named_corpus
 from ingest_pipeline.resources.embedder import OpenAIEmbedderResource
 from ingest_pipeline.resources.lancedb import VersionedLanceDBResource
 from ingest_pipeline.search.base import Reranker
-from ingest_pipeline.search.configured import SearchClients, configured_search
+from ingest_pipeline.search.configured_search import SearchClients, configured_search
 from ingest_pipeline.search.expand import Expand
 from ingest_pipeline.search.rerank_endpoint import RerankSettings
 from ingest_pipeline.search.search import Hit

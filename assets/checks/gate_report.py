@@ -11,7 +11,7 @@ from ingest_pipeline.assets.checks.check_results import CHECKED, MAX_ROWS
 from ingest_pipeline.assets.tables import table
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.gates.judge import Judgement
-from ingest_pipeline.ingestion.blocked import Waiting, waiting
+from ingest_pipeline.ingestion.gate_decisions import Waiting, waiting
 from ingest_pipeline.reporting.event_log import log_check
 from ingest_pipeline.resources.names import DagsterNames
 from ingest_pipeline.types import Finding

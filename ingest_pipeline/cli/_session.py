@@ -15,7 +15,7 @@ from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.postgres.embedded.server import served
 from ingest_pipeline.private_folder import make_private
-from ingest_pipeline.reporting.storage import prepare_storage, storage_url
+from ingest_pipeline.reporting.dagster_schema import prepare_storage, storage_url
 
 STORAGE_URL = "DAGSTER_POSTGRES_URL"
 DAGSTER_YAML = """\

@@ -11,7 +11,7 @@ from rich.console import Console, Group, RenderableType
 
 from ingest_pipeline.cli._group import renamed
 from ingest_pipeline.cli._output import cost_line, facts_table, local_time, rows_table, short_id
-from ingest_pipeline.corpus.protocol import SILENCE_SECONDS
+from ingest_pipeline.corpus.saga_timeouts import SILENCE_SECONDS
 from ingest_pipeline.planning.run_backoff import RunBackoff
 from ingest_pipeline.postgres.catalog.corpora import Generation, GenerationState
 from ingest_pipeline.postgres.catalog.holds import Hold

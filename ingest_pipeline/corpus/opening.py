@@ -14,7 +14,7 @@ from uuid import UUID
 
 from ingest_pipeline.corpus.corpus import Corpus, CorpusSettings
 from ingest_pipeline.corpus.head_manifest import install_head
-from ingest_pipeline.corpus.protocol import ATTEMPTS, SILENCE_SECONDS
+from ingest_pipeline.corpus.saga_timeouts import ATTEMPTS, SILENCE_SECONDS
 from ingest_pipeline.corpus.table_identity import check_ours, mark_for
 from ingest_pipeline.errors import (
     ConflictError,

@@ -25,7 +25,7 @@ from ingest_pipeline.embedding._response import Vectors, read_answer
 from ingest_pipeline.embedding.base import EmbeddedBatch, OpenAISettings, Purpose, check_endpoint
 from ingest_pipeline.embedding.certificates import trusted_certificates
 from ingest_pipeline.embedding.prompts import Prompt
-from ingest_pipeline.embedding.quotes import without_quotes
+from ingest_pipeline.embedding.redaction import without_quotes
 from ingest_pipeline.embedding.usage_meter import UsageMeter, count_answer, count_broken_answer, count_request, metered
 from ingest_pipeline.errors import (
     ConfigurationError,

@@ -26,7 +26,7 @@ import pyarrow as pa
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.corpus.opening import check_writable
 from ingest_pipeline.erasure.fingerprints import Fingerprints
-from ingest_pipeline.erasure.search import Elsewhere, Searched, search_files, search_tables, set_aside_shared
+from ingest_pipeline.erasure.remains import Elsewhere, Searched, search_files, search_tables, set_aside_shared
 from ingest_pipeline.erasure.table import Cleansed, check_no_tags, cleanse, files_with
 from ingest_pipeline.errors import ConfigurationError, UnknownDocumentError
 from ingest_pipeline.lance.erasing import rows_of, write_note

@@ -14,7 +14,7 @@ from uuid import UUID
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.erasure.erase import Erasing, Receipt, collect, finish, note_of
 from ingest_pipeline.erasure.fingerprints import Fingerprints
-from ingest_pipeline.erasure.search import Elsewhere
+from ingest_pipeline.erasure.remains import Elsewhere
 from ingest_pipeline.lance.erasing import keys_in, read_notes, write_note
 from ingest_pipeline.postgres.ledger import erasures, sagas
 from ingest_pipeline.postgres.ledger.erasures import ErasureRow, key_hash

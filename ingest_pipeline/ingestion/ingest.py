@@ -33,7 +33,7 @@ from ingest_pipeline.ingestion.columns.reread import Reread, reread
 from ingest_pipeline.ingestion.groups import groups
 from ingest_pipeline.ingestion.metrics import count_failure, count_others, count_publication, named
 from ingest_pipeline.ingestion.summary import BlockedDocuments, Publication, Summary
-from ingest_pipeline.ingestion.touched import TouchedObjects
+from ingest_pipeline.ingestion.touched_objects import TouchedObjects
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.planning.removal_guard import is_suspicious, withheld

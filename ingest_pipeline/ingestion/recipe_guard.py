@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from math import ceil
 
 from ingest_pipeline.errors import RecipeWithheldError
-from ingest_pipeline.ingestion.touched import TouchedObjects
+from ingest_pipeline.ingestion.touched_objects import TouchedObjects
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.postgres.catalog.recipes import (

@@ -12,7 +12,7 @@ import dagster as dg
 
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.events.queue import EventQueue
-from ingest_pipeline.orchestration.comparison import compare_source
+from ingest_pipeline.orchestration.due_documents import compare_source
 from ingest_pipeline.orchestration.noticed_documents import compare_notices, requested_run
 from ingest_pipeline.orchestration.queue_readers import is_listened, report_read
 from ingest_pipeline.orchestration.run_requests import MAX_RUNS, partitions_in_progress

@@ -16,7 +16,7 @@ import dagster as dg
 
 from ingest_pipeline.events.notices import keys_in, read_notices
 from ingest_pipeline.events.queue import EventQueue, Message
-from ingest_pipeline.orchestration.comparison import DueDocuments
+from ingest_pipeline.orchestration.due_documents import DueDocuments
 from ingest_pipeline.orchestration.run_requests import shared_run
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan

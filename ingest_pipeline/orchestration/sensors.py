@@ -11,8 +11,8 @@ import dagster as dg
 
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.erasure.unfinished import continue_erasures
-from ingest_pipeline.orchestration.comparison import DueDocuments, compare_source
 from ingest_pipeline.orchestration.cursor_position import SourceCursor
+from ingest_pipeline.orchestration.due_documents import DueDocuments, compare_source
 from ingest_pipeline.orchestration.queue_readers import is_read
 from ingest_pipeline.orchestration.run_requests import (
     MAX_RUNS,

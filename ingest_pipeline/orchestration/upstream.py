@@ -12,7 +12,7 @@ from time import monotonic
 import dagster as dg
 
 from ingest_pipeline.config.corpus_config import CorpusConfig
-from ingest_pipeline.orchestration.comparison import DueDocuments, compare_source
+from ingest_pipeline.orchestration.due_documents import DueDocuments, compare_source
 from ingest_pipeline.orchestration.run_requests import partitions_in_progress, shared_run
 from ingest_pipeline.orchestration.ticks import Tick, corpus_sensor, last_materialization
 from ingest_pipeline.planning.context import IngestContext

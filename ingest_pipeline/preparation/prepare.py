@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from ingest_pipeline.corpus.protocol import HEARTBEAT_SECONDS
+from ingest_pipeline.corpus.saga_timeouts import HEARTBEAT_SECONDS
 from ingest_pipeline.embedding.base import EmbeddingClient
 from ingest_pipeline.errors import IngestError
 from ingest_pipeline.lance.changes import StagedFragment

@@ -28,7 +28,7 @@ from dagster._core.storage.schedules.sql_schedule_storage import SqlScheduleStor
 
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.erasure.fingerprints import Fingerprints
-from ingest_pipeline.erasure.search import Searched
+from ingest_pipeline.erasure.remains import Searched
 from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.partitioning import PartitionScheme

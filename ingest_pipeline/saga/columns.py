@@ -15,7 +15,7 @@ from uuid import UUID
 
 from ingest_pipeline.columns.declaration import Column, Columns, Values
 from ingest_pipeline.corpus.corpus import Corpus
-from ingest_pipeline.corpus.protocol import ATTEMPTS
+from ingest_pipeline.corpus.saga_timeouts import ATTEMPTS
 from ingest_pipeline.errors import ConflictError, StaleError
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.lance.chunk_table import table_columns

@@ -10,7 +10,7 @@ from contextvars import copy_context
 from uuid import UUID
 
 from ingest_pipeline.corpus.corpus import Corpus
-from ingest_pipeline.corpus.protocol import HEARTBEAT_SECONDS
+from ingest_pipeline.corpus.saga_timeouts import HEARTBEAT_SECONDS
 from ingest_pipeline.errors import FencedError, IngestError, UnavailableError
 from ingest_pipeline.postgres.catalog import prepared_documents
 from ingest_pipeline.postgres.ledger import sagas

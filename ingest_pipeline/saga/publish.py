@@ -23,7 +23,7 @@ from uuid import UUID
 
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.corpus.head_manifest import install_published
-from ingest_pipeline.corpus.protocol import ATTEMPTS, PATIENCE_SECONDS
+from ingest_pipeline.corpus.saga_timeouts import ATTEMPTS, PATIENCE_SECONDS
 from ingest_pipeline.corpus.table_identity import mark_for
 from ingest_pipeline.errors import UnavailableError
 from ingest_pipeline.failpoints import Boundary, boundary

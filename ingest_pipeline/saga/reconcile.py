@@ -12,7 +12,7 @@ from uuid import UUID
 
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.corpus.head_manifest import install_head, install_published
-from ingest_pipeline.corpus.protocol import ATTEMPTS
+from ingest_pipeline.corpus.saga_timeouts import ATTEMPTS
 from ingest_pipeline.corpus.table_identity import mark_for, origins, other_write, without_head
 from ingest_pipeline.errors import (
     ConfigurationError,

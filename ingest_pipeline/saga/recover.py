@@ -15,7 +15,7 @@ import pyarrow as pa
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.corpus.head_manifest import install_published
 from ingest_pipeline.corpus.opening import check_writable
-from ingest_pipeline.corpus.protocol import SILENCE_SECONDS
+from ingest_pipeline.corpus.saga_timeouts import SILENCE_SECONDS
 from ingest_pipeline.corpus.table_identity import check_holds_head, examine
 from ingest_pipeline.errors import ConflictError, ForeignWriteError
 from ingest_pipeline.lance.changes import OWNER_PROPERTY

@@ -7,7 +7,7 @@ from datetime import datetime
 from ingest_pipeline.columns.declaration import Column
 from ingest_pipeline.columns.values import LIST, checked, checked_text
 from ingest_pipeline.lance.filters import quoted
-from ingest_pipeline.search.bounds import like, time_bounds
+from ingest_pipeline.search.condition_values import like, time_bounds
 
 HAS = "has"
 _COMPARISONS = ("=", "<", "<=", ">", ">=")

@@ -21,7 +21,7 @@ from ingest_pipeline.postgres.catalog.pins import Pin
 from ingest_pipeline.postgres.catalog.reports import DocumentChange
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.search import reading
-from ingest_pipeline.search.configured import SearchClients, configured_search
+from ingest_pipeline.search.configured_search import SearchClients, configured_search
 from ingest_pipeline.search.expand import Expand
 from ingest_pipeline.search.reading import DocumentPart
 from ingest_pipeline.search.search import Hit

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from ingest_pipeline.columns.declaration import NO_COLUMNS, Columns
 from ingest_pipeline.errors import ConfigurationError
-from ingest_pipeline.search.bounds import Bounds, int_bounds, like, time_bounds
 from ingest_pipeline.search.column_filters import HAS, column_predicate
+from ingest_pipeline.search.condition_values import Bounds, int_bounds, like, time_bounds
 
 _CONDITION = re.compile(r"\s*(\w+)\s*(<=|>=|=|<|>|\bhas\b)\s*(.+?)\s*")
 _PATTERNS = ("key", "partition")

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import httpx2
 
 from ingest_pipeline.embedding.certificates import trusted_certificates
-from ingest_pipeline.embedding.quotes import without_quotes
+from ingest_pipeline.embedding.redaction import without_quotes
 from ingest_pipeline.errors import (
     ConfigurationError,
     IngestError,

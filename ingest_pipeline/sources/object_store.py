@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from ingest_pipeline.errors import InaccessibleDocumentError
 from ingest_pipeline.failpoints import Boundary, boundary
-from ingest_pipeline.sources.kept_objects import KeptObjects
 from ingest_pipeline.sources.local import LocalFolder, ignore_excluded, include_all
 from ingest_pipeline.sources.local_listing import ExclusionReasonOf, FollowLinks, OnExcluded
+from ingest_pipeline.sources.object_cache import KeptObjects
 from ingest_pipeline.sources.source_url import UNADDRESSABLE, canonical_url, is_bucket, local_path
 from ingest_pipeline.types import SourceObject
 

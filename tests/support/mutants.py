@@ -797,7 +797,7 @@ MUTANTS.update(
         ),
         "Dagster's tables anywhere": Mutant(
             dagsters_tables_anywhere,
-            "tests/integration/reporting/test_storage.py::test_dagsters_tables_do_not_touch_those_of_an_application",
+            "tests/integration/reporting/test_dagster_schema.py::test_dagsters_tables_do_not_touch_those_of_an_application",
         ),
         "no flush": Mutant(
             no_flush, "tests/faults/stores/test_power_cut.py::test_a_confirmed_publication_survives_a_power_cut"

@@ -16,7 +16,7 @@ from uuid import UUID
 from ingest_pipeline.columns.declaration import Values
 from ingest_pipeline.errors import ConflictError, DocumentError, IngestError, StaleError
 from ingest_pipeline.failpoints import Boundary, boundary
-from ingest_pipeline.ingestion.touched import TouchedObjects
+from ingest_pipeline.ingestion.touched_objects import TouchedObjects
 from ingest_pipeline.lance.chunk_table import table_columns
 from ingest_pipeline.lance.column_files import ColumnChange, ColumnFile, NewValues, stage_columns
 from ingest_pipeline.planning.context import IngestContext

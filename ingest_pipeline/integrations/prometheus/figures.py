@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 
-from ingest_pipeline.corpus.protocol import SILENCE_SECONDS
+from ingest_pipeline.corpus.saga_timeouts import SILENCE_SECONDS
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.postgres.gauges import read_figures
 

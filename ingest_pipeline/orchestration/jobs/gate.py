@@ -9,7 +9,7 @@ from pydantic import Field
 
 from ingest_pipeline.assets.checks.gate_report import log_gate
 from ingest_pipeline.config.corpus_config import CorpusConfig
-from ingest_pipeline.ingestion.blocked import drop, release, waiting_for
+from ingest_pipeline.ingestion.gate_decisions import drop, release, waiting_for
 from ingest_pipeline.orchestration.jobs.corpus_op import corpus_of_run, corpus_resource, report_published
 from ingest_pipeline.reporting.materializations import DocumentReporter
 from ingest_pipeline.resources.names import DagsterNames

@@ -12,7 +12,7 @@ import pytest
 from ingest_pipeline.embedding.openai import OpenAIEmbedder
 from ingest_pipeline.errors import ConfigurationError, PublicationBlockedError
 from ingest_pipeline.ingestion import blocked
-from ingest_pipeline.ingestion.blocked import waiting, waiting_for
+from ingest_pipeline.ingestion.gate_decisions import waiting, waiting_for
 from ingest_pipeline.ingestion.reembed import Reembedding, begin
 from ingest_pipeline.saga.generations import list_generations
 from tests.support.crash.migrating import moved

@@ -16,7 +16,7 @@ import pytest
 from ingest_pipeline import failpoints
 from ingest_pipeline.corpus.corpus import Corpus, CorpusSettings
 from ingest_pipeline.corpus.opening import open_corpus
-from ingest_pipeline.corpus.protocol import ATTEMPTS
+from ingest_pipeline.corpus.saga_timeouts import ATTEMPTS
 from ingest_pipeline.errors import ForeignWriteError, UnavailableError
 from ingest_pipeline.failpoints import Boundary
 from ingest_pipeline.lance.changes import Change

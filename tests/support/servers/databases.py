@@ -7,7 +7,7 @@ import os
 
 import psycopg
 
-from ingest_pipeline.reporting.storage import DAGSTER_SCHEMA
+from ingest_pipeline.reporting.dagster_schema import DAGSTER_SCHEMA
 from tests.support.servers import pooler
 
 TEST_RIGHTS = (

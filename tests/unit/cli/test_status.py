@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from ingest_pipeline.cli._status import Status, screen
-from ingest_pipeline.corpus.protocol import SILENCE_SECONDS
+from ingest_pipeline.corpus.saga_timeouts import SILENCE_SECONDS
 from ingest_pipeline.postgres.ledger.sagas import SagaKind, SagaRow, SagaState
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

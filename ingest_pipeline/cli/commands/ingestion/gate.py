@@ -11,7 +11,7 @@ from ingest_pipeline.cli import _session, _settings
 from ingest_pipeline.cli._group import as_json, command, exit_with
 from ingest_pipeline.cli._output import local_time, print_rows, short_id, to_dict
 from ingest_pipeline.cli._terminal import echo, print_json
-from ingest_pipeline.ingestion.blocked import Waiting, waiting, waiting_for
+from ingest_pipeline.ingestion.gate_decisions import Waiting, waiting, waiting_for
 from ingest_pipeline.types import counted
 
 

@@ -17,7 +17,7 @@ from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.postgres.catalog.corpora import read_access
 from ingest_pipeline.postgres.catalog.documents import count_documents
-from ingest_pipeline.search.configured import SearchClients, configured_search
+from ingest_pipeline.search.configured_search import SearchClients, configured_search
 from ingest_pipeline.search.expand import EXPANSIONS, Expand
 from ingest_pipeline.types import SEARCH_MODES, SearchMode, counted
 

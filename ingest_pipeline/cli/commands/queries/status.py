@@ -21,8 +21,8 @@ from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.errors import IngestError
 from ingest_pipeline.events.queue import EventQueue
-from ingest_pipeline.ingestion.blocked import waiting
 from ingest_pipeline.ingestion.context import documents_on_hold
+from ingest_pipeline.ingestion.gate_decisions import waiting
 from ingest_pipeline.planning.run_backoff import read_backoff
 from ingest_pipeline.postgres.catalog import reports
 from ingest_pipeline.postgres.catalog.corpora import Generation, GenerationState, reembedding_progress

@@ -20,7 +20,7 @@ from typing import Any
 
 import psycopg
 
-from ingest_pipeline.corpus.protocol import PATIENCE_SECONDS
+from ingest_pipeline.corpus.saga_timeouts import PATIENCE_SECONDS
 from ingest_pipeline.errors import UnavailableError, VersionGoneError
 from ingest_pipeline.failpoints import Boundary
 from ingest_pipeline.postgres.catalog import history

@@ -14,7 +14,7 @@ from ingest_pipeline.cli import _dagster, _session
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.postgres.url import parts_of, write_url
-from ingest_pipeline.reporting.storage import DAGSTER_SCHEMA, storage_url
+from ingest_pipeline.reporting.dagster_schema import DAGSTER_SCHEMA, storage_url
 from tests.support.servers import pooler
 from tests.support.servers.databases import empty_database
 from tests.support.servers.tcp_proxy import Direction, TcpProxy

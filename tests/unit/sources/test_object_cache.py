@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from datetime import UTC, datetime
 
-from ingest_pipeline.sources.kept_objects import KeptObjects
+from ingest_pipeline.sources.object_cache import KeptObjects
 from ingest_pipeline.types import SourceObject
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ingest_pipeline.embedding.quotes import without_quotes
+from ingest_pipeline.embedding.redaction import without_quotes
 
 TEXT = "The notice period\nis three months."
 
