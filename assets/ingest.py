@@ -26,6 +26,7 @@ from ingest_pipeline.types import counted
 
 _MAX_ROWS = 200
 _MAX_RETRIES = 2
+_RETRY_SECONDS = 5
 _RESOURCES = (DocumentSourceResource, VersionedLanceDBResource, OpenAIEmbedderResource)
 
 
@@ -115,7 +116,7 @@ def _is_retried(context: dg.AssetExecutionContext, error: IngestError) -> bool:
 def _retry_or_fail(error: IngestError) -> NoReturn:
     """Let Dagster retry the step after a temporary error, or fail the step."""
     if is_repeated(error):
-        raise dg.RetryRequested(max_retries=_MAX_RETRIES, seconds_to_wait=5) from error
+        raise dg.RetryRequested(max_retries=_MAX_RETRIES, seconds_to_wait=_RETRY_SECONDS) from error
     raise dg.Failure(str(error), allow_retries=False) from error
 
 

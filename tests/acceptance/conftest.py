@@ -22,6 +22,12 @@ def _kept_connections() -> Generator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def _no_wait_before_a_retry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Dagster retries it retries at once."""
+    monkeypatch.setattr("ingest_pipeline.assets.ingest._RETRY_SECONDS", 0)
+
+
 @pytest.fixture(scope="session")
 def template(postgres: str, entrance: str, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The url of a database with the tables of the package and of Dagster, and nothing in them."""
