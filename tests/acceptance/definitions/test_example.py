@@ -17,6 +17,7 @@ import pytest
 
 from ingest_pipeline.postgres.durability import REQUIRE_FSYNC
 from tests.support.dagster.cluster import free_port
+from tests.support.dagster.preloaded import preloaded
 from tests.support.dagster.web_ui import WebUi, eventually
 from tests.support.servers.embedding_server import EmbeddingServer
 from tests.support.servers.s3 import S3Server
@@ -34,7 +35,7 @@ class Project:
         """Run a tool of the virtual environment in the project, as from a shell."""
         return subprocess.run(
             [str(_TOOLS / command[0]), *command[1:]],
-            env={**self.environment, **environment},
+            env=preloaded({**self.environment, **environment}),
             cwd=self.directory,
             capture_output=True,
             text=True,

@@ -18,6 +18,7 @@ from click.testing import CliRunner
 from ingest_pipeline import CorpusConfig, open_corpus
 from ingest_pipeline.cli.main import main
 from ingest_pipeline.postgres.durability import REQUIRE_FSYNC
+from tests.support.dagster.preloaded import preloaded
 
 _ROOT = Path(__file__).parents[3]
 _TOOLS = Path(sys.executable).parent
@@ -55,7 +56,7 @@ def run(project: Path, *command: str, **environment: str) -> str:
     """Run a tool of the virtual environment in the project, as from a shell."""
     done = subprocess.run(
         [str(_TOOLS / command[0]), *command[1:]],
-        env=environment_of(project) | environment,
+        env=preloaded(environment_of(project) | environment),
         cwd=project,
         capture_output=True,
         text=True,

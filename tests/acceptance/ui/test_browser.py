@@ -11,7 +11,8 @@ from tests.support.servers.embedding_server import EmbeddingServer
 from tests.support.servers.s3 import S3Server
 from tests.support.world import paragraphs
 
-pytestmark = [pytest.mark.timeout(1200), needs_browser]
+# `test_ui.py` sees the same over a folder, and a failed partition that is repeated.
+pytestmark = [pytest.mark.timeout(1200), pytest.mark.soak, needs_browser]
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """Dagster's real daemon and web server, started as a user starts them, watching a folder.
 
-All tests share them, because they take twenty seconds of CPU to start. The source sensor skips files younger than a
+All tests share them, because they take many seconds of CPU to start. The source sensor skips files younger than a
 day, so only the test decides what happens to a new file.
 """
 
@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Generator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from urllib.parse import quote
 
@@ -20,8 +21,9 @@ from playwright.sync_api import Request, expect
 from ingest_pipeline.cli import _session
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.partitioning import PartitionScheme
-from tests.support.dagster.browser import PATIENCE_MS, Person, needs_browser
+from tests.support.dagster.browser import HAS_BROWSER, PATIENCE_MS, Person, needs_browser
 from tests.support.dagster.cli import Cli
+from tests.support.dagster.preloaded import preloaded
 from tests.support.dagster.web_ui import WebUi, eventually
 from tests.support.servers.databases import empty_database
 from tests.support.servers.embedding_server import POISON, EmbeddingServer
@@ -65,6 +67,47 @@ def watched(postgres: str, entrance: str, tmp_path_factory: pytest.TempPathFacto
             yield WatchedFolder(cli, web, embeddings)
 
 
+def test_a_user_sees_files_come_change_fail_and_go_and_repeats_what_failed(watched: WatchedFolder) -> None:
+    """The sensor, the daemon and the pages; without a browser, what the pages ask for."""
+    cli, web, embeddings = watched.cli, watched.web, watched.embeddings
+    with Person.at(web) if HAS_BROWSER else nullcontext() as person:
+
+        def seen(materialized: int, failed: int) -> None:
+            eventually(lambda: watched.counts() == (materialized, failed, materialized + failed))
+            if person is not None:
+                person.sees(materialized=materialized, failed=failed, missing=0)
+
+        others, failed, partitions = watched.counts()
+        assert (others, failed) == (partitions, 0)
+        for name in ("c", "d"):
+            watched.put_for_the_sensor(f"{name}.txt", paragraphs(name, 2))
+        eventually(lambda: watched.counts() == (others + 2, 0, others + 2))
+        if person is not None:
+            person.open_partitions()
+        seen(others + 2, 0)
+
+        before = cli.json("history", "c.txt")[0]["version"]
+        watched.put_for_the_sensor("c.txt", paragraphs("omega", 2))
+        watched.put_for_the_sensor("bad.txt", f"{POISON} is refused by the API.")
+        (cli.directory / "source" / "d.txt").unlink()
+        seen(others + 1, 1)
+        eventually(lambda: cli.json("history", "c.txt")[0]["version"] > before)
+
+        embedded = embeddings.embedded
+        cli.put("bad.txt", paragraphs("mended", 2))  # the sensor leaves it alone, because it was just written
+        if person is not None:
+            person.open_partitions()  # a page that still knows d.txt would ask for it
+            person.launches_a_backfill_of_all()
+        else:
+            web.backfill(watched.partitions())
+        seen(others + 2, 0)
+        eventually(web.no_run_is_open)
+        if person is not None:
+            person.picture("partitions")
+    assert embeddings.embedded - embedded == cli.json("history", "bad.txt")[0]["chunks"], "unchanged ones cost nothing"
+    assert cli.json("audit")["violations"] == []
+
+
 def test_a_run_repeated_from_its_failure_does_the_rest(watched: WatchedFolder) -> None:
     cli, web, embeddings = watched.cli, watched.web, watched.embeddings
     materialized, _, partitions = watched.counts()
@@ -91,11 +134,12 @@ def test_a_backfill_from_dagsters_own_command_line_goes_partition_by_partition(w
     assert (materialized, failed) == (partitions, 0)
     cli.put("a.txt", POISON)
     job = ["-m", "ingest_pipeline.definitions", "-j", "docs_ingest_job"]
-    command = [sys.executable, "-m", "dagster", "job", "backfill", *job, "--all", "all", "--noprompt"]
+    chosen = ["--partitions", "a.txt,b.txt", "--noprompt"]
+    command = [sys.executable, "-m", "dagster", "job", "backfill", *job, *chosen]
     environment = cli.environment | _session.dagster_environment(CorpusConfig.from_environment(cli.environment))
-    subprocess.run(command, env={**os.environ, **environment}, check=True)
+    subprocess.run(command, env=preloaded({**os.environ, **environment}), check=True)
     # Each partition is a run of its own there, and to the backfill all have ended alike.
-    eventually(lambda: web.backfills() == [{"status": "COMPLETED", "numPartitions": partitions}])
+    eventually(lambda: {"status": "COMPLETED", "numPartitions": 2} in web.backfills())
     eventually(lambda: watched.counts() == (partitions - 1, 1, partitions))
 
 
@@ -127,6 +171,7 @@ def test_runs_of_the_command_line_are_on_the_page_of_their_job_and_on_the_timeli
     assert web.runs('{tags: [{key: "dagster/partition", value: "a.txt"}]}')[0]["runId"] == one
 
 
+@pytest.mark.soak  # the first test sees the same on the pages
 def test_added_changed_bad_and_removed_files_are_shown(watched: WatchedFolder) -> None:
     cli = watched.cli
     documents = cli.json("status")["documents"] if watched.partitions() else 0

@@ -18,9 +18,10 @@ from tests.support.dagster.web_ui import WebUi
 
 _CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 _PICTURES = os.environ.get("PICTURES")
+HAS_BROWSER = _CHROMIUM is not None
 PATIENCE_MS = 480_000
 needs_browser = pytest.mark.skipif(
-    _CHROMIUM is None, reason="no Chromium is installed; no package registry of Python brings one"
+    not HAS_BROWSER, reason="no Chromium is installed; no package registry of Python brings one"
 )
 
 

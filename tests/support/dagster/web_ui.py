@@ -9,12 +9,13 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
 from tests.support.dagster.cli import Cli
+from tests.support.dagster.preloaded import preloaded
 from tests.support.servers.ports import free_port
 
 _PATIENCE_SECONDS = 480
@@ -39,7 +40,7 @@ class WebUi:
         with (cli.directory / "ui.log").open("wb") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "ingest_pipeline.cli.main", "ui", "--port", str(port)],
-                env=seldom_collecting({**os.environ, **cli.environment}),
+                env=preloaded({**os.environ, **cli.environment}),
                 cwd=cli.directory,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -73,6 +74,17 @@ class WebUi:
             "{ partitionBackfillsOrError { ... on PartitionBackfills { results { status numPartitions } } } }"
         )
         return found["partitionBackfillsOrError"]["results"]
+
+    def backfill(self, partitions: Iterable[str]) -> None:
+        """Launch a backfill over partitions of the corpus, as the button of the page does."""
+        assets = ", ".join(f'{{path: ["docs", "{name}"]}}' for name in ("chunks", "embeddings", "metadata"))
+        parameters = f"assetSelection: [{assets}], partitionNames: {json.dumps(sorted(partitions))}"
+        done = self.ask(f"mutation {{ launchPartitionBackfill(backfillParams: {{{parameters}}}) {{ __typename }} }}")
+        assert done["launchPartitionBackfill"]["__typename"] == "LaunchBackfillSuccess", done
+
+    def no_run_is_open(self) -> bool:
+        """Whether every run has ended."""
+        return {run["status"] for run in self.runs("{}")} <= {"SUCCESS", "FAILURE", "CANCELED"}
 
     def launch(self) -> str:
         """Launch a run over the whole corpus; returns its id."""

@@ -1,0 +1,208 @@
+"""A process that imports Dagster and the package once, and forks the processes that tests start.
+
+A process of Dagster takes two to three seconds of CPU to import what it uses. `ingest-pipeline ui` starts five of them,
+and a sixth for each run. What the forked children do is unchanged. A test that kills the processes of Dagster starts
+plain ones.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import gc
+import importlib
+import json
+import os
+import runpy
+import selectors
+import signal
+import socket
+import sys
+import warnings
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from types import FrameType, ModuleType
+from typing import Any
+
+_STARTUP = Path(__file__).parent / "startup"
+_LENGTH_BYTES = 8
+_MAX_FILES = 64
+_ABOVE_ALL_FILES = 1000
+_PR_SET_PDEATHSIG = 1
+_MODULES = (
+    "dagster",
+    "dagster._cli",
+    "dagster._cli.dev",
+    "dagster._cli.proxy_server_manager",
+    "dagster._daemon.cli",
+    "dagster._daemon.controller",
+    "dagster._grpc.proxy_server",
+    "dagster._grpc.server",
+    "dagster._core.execution.run_cancellation_thread",
+    "dagster_dg_cli.cli",
+    "dagster_graphql",
+    "dagster_graphql.schema",
+    "dagster_postgres",
+    "dagster_postgres.event_log",
+    "dagster_postgres.run_storage",
+    "dagster_postgres.schedule_storage",
+    "dagster_webserver.cli",
+    "dagster_webserver.webserver",
+    "ingest_pipeline.cli.main",
+    "ingest_pipeline.orchestration.build",
+    "ingest_pipeline.ingestion.run",
+    "lance",
+    "multiprocessing.spawn",
+    "openai.resources.embeddings",
+    "uvicorn",
+)
+
+
+def preloaded(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment, for Python processes that are forked from the preloaded one."""
+    path = f"{_STARTUP}{os.pathsep}{environment.get('PYTHONPATH', '')}"
+    return {**environment, "PYTHONPATH": path.rstrip(os.pathsep), "PRELOADED_PYTHON": _address()}
+
+
+@cache
+def _address() -> str:
+    """The name of the socket of the one preloaded process of a test run, which ends with the run."""
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID")
+    owner = os.getppid() if run else os.getpid()
+    address = f"preloaded-{run or owner}"
+    listener = socket.socket(socket.AF_UNIX)
+    with listener:
+        try:
+            listener.bind(f"\0{address}")
+        except OSError:
+            return address  # another process of the run has started it
+        listener.listen(64)
+        os.set_inheritable(listener.fileno(), True)
+        arguments = [sys.executable, "-m", "tests.support.dagster.preloaded", str(listener.fileno()), str(owner)]
+        environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[3])}
+        os.posix_spawn(sys.executable, arguments, environment, setsid=True)
+    return address
+
+
+class _Server:
+    """Forks a child for each request, and gives it the open files of the process that asked."""
+
+    def __init__(self, listener: socket.socket, owner: int) -> None:
+        self._listener, self._owner = listener, os.pidfd_open(owner)
+        self._ended, self._wake = socket.socketpair()
+        self._clients: dict[int, socket.socket] = {}
+        self._selector = selectors.DefaultSelector()
+
+    def serve(self) -> dict[str, Any] | None:
+        """Serve until the owner ends. In a child, return its request."""
+        for end in (self._ended, self._wake):
+            end.setblocking(False)
+        signal.signal(signal.SIGCHLD, _wake_up)
+        signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
+        for source in (self._listener, self._ended, self._owner):
+            self._selector.register(source, selectors.EVENT_READ)
+        while True:
+            for key, _ in self._selector.select():
+                if key.fileobj == self._owner:
+                    return None
+                if key.fileobj is self._ended:
+                    self._answer()
+                elif key.fileobj is not self._listener:
+                    self._selector.unregister(key.fileobj)
+                    os.kill(key.data, signal.SIGKILL)  # the process that waited for it was killed
+                elif request := self._fork():
+                    return request
+
+    def _fork(self) -> dict[str, Any] | None:
+        client, _ = self._listener.accept()
+        head, files, _, _ = socket.recv_fds(client, _LENGTH_BYTES, _MAX_FILES)
+        request = json.loads(client.recv(int.from_bytes(head, "big"), socket.MSG_WAITALL))
+        if (pid := os.fork()) == 0:
+            self._forget(client)
+            _take_files(files, request["files"])
+            return request
+        for file in files:
+            os.close(file)
+        self._clients[pid] = client
+        self._selector.register(client, selectors.EVENT_READ, pid)
+        with suppress(OSError):  # it was killed meanwhile
+            client.sendall(pid.to_bytes(_LENGTH_BYTES, "big"))
+        return None
+
+    def _forget(self, client: socket.socket) -> None:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        self._selector.close()
+        os.close(self._owner)
+        for end in (self._listener, self._ended, self._wake, client, *self._clients.values()):
+            end.close()
+
+    def _answer(self) -> None:
+        """Send the status of each child that has ended to the process that waits for it."""
+        with suppress(BlockingIOError):
+            self._ended.recv(4096)
+        with suppress(ChildProcessError):
+            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+                with self._clients.pop(ended[0]) as client, suppress(OSError, KeyError):
+                    client.sendall(ended[1].to_bytes(_LENGTH_BYTES, "big"))
+                    self._selector.unregister(client)
+
+
+def _wake_up(_: int, __: FrameType | None) -> None:
+    """Do nothing: a signal wakes the selector only if it has a handler."""
+
+
+def _take_files(files: list[int], numbers: list[int]) -> None:
+    """Give the files the numbers that they had in the process that sent them."""
+    moved = [fcntl.fcntl(file, fcntl.F_DUPFD, _ABOVE_ALL_FILES) for file in files]
+    for file in files:
+        os.close(file)
+    for file, number in zip(moved, numbers, strict=True):
+        os.dup2(file, number)
+        os.close(file)
+
+
+def _become(request: dict[str, Any]) -> None:
+    """Do what Python does at its start, then run the program."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    os.chdir(request["folder"])
+    kind, *arguments = request["arguments"]
+    sys.orig_argv[1:] = request["arguments"]
+    sys.path[:] = request["path"]
+    importlib.invalidate_caches()
+    if kind == "-m":
+        sys.path.insert(0, request["folder"])
+        sys.argv[:] = arguments
+        sys.modules.pop(arguments[0], None)  # it is run, not imported
+        runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)
+    elif kind == "-c":
+        sys.path.insert(0, "")
+        sys.argv[:] = ["-c", *arguments[1:]]
+        main = sys.modules["__main__"] = ModuleType("__main__")
+        exec(arguments[0], main.__dict__)  # noqa: S102  the program of a test
+    else:
+        sys.argv[:] = request["arguments"]
+        runpy.run_path(kind, run_name="__main__")
+
+
+def _main() -> None:
+    with socket.socket(fileno=int(sys.argv[1])) as listener:
+        gc.disable()
+        for module in _MODULES:
+            importlib.import_module(module)
+        warnings.filterwarnings("ignore", "lance is not fork-safe")  # it is before its first use
+        gc.freeze()  # what the children share would be copied if the garbage collector visited it
+        gc.enable()
+        gc.set_threshold(100_000, 50, 100)
+        request = _Server(listener, int(sys.argv[2])).serve()
+    if request is not None:
+        _become(request)
+
+
+if __name__ == "__main__":
+    _main()
