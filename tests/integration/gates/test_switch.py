@@ -11,7 +11,7 @@ import pytest
 
 from ingest_pipeline.embedding.openai import OpenAIEmbedder
 from ingest_pipeline.errors import ConfigurationError, PublicationBlockedError
-from ingest_pipeline.ingestion import blocked
+from ingest_pipeline.ingestion import gate_decisions
 from ingest_pipeline.ingestion.gate_decisions import waiting, waiting_for
 from ingest_pipeline.ingestion.reembed import Reembedding, begin
 from ingest_pipeline.saga.generations import list_generations
@@ -64,7 +64,7 @@ def test_a_switch_that_does_not_pass_is_kept_and_embeds_nothing_again(seen: Worl
     with pytest.raises(PublicationBlockedError):
         reembed(seen, gate_min_recall=0.9)
     assert seen.embeddings.embedded - before == 2, "the two questions"
-    assert blocked.release(seen.corpus, waiting_for(seen.corpus, None)) is None
+    assert gate_decisions.release(seen.corpus, waiting_for(seen.corpus, None)) is None
     assert waiting(seen.corpus) == []
     assert reembed(seen, gate_min_recall=0.9).judgement is None
     assert states(seen) == {"docs": "retired", "docs-2": "current"}
@@ -73,7 +73,7 @@ def test_a_switch_that_does_not_pass_is_kept_and_embeds_nothing_again(seen: Worl
 def test_a_dropped_one_is_aborted_and_a_good_one_switches(seen: World) -> None:
     with pytest.raises(PublicationBlockedError):
         reembed(seen, gate_max_lost=0, gate_min_recall=0.9)
-    blocked.drop(seen.corpus, waiting_for(seen.corpus, "docs-2"))
+    gate_decisions.drop(seen.corpus, waiting_for(seen.corpus, "docs-2"))
     assert states(seen) == {"docs": "current", "docs-2": "retired"}
     with pytest.raises(ConfigurationError, match="has nothing called 'docs-2' that did not pass"):
         waiting_for(seen.corpus, "docs-2")
