@@ -7,7 +7,6 @@ import itertools
 import multiprocessing.util
 import os
 import signal
-import tempfile
 from collections.abc import Generator
 from contextlib import suppress
 from multiprocessing import parent_process
@@ -24,7 +23,15 @@ from ingest_pipeline.postgres.embedded.server import EmbeddedPostgres
 from tests.support.environment import restored_environment
 from tests.support.mutants import apply_from_environment
 from tests.support.servers import pooler
-from tests.support.servers.databases import SMALL_DATABASES, TEST_RIGHTS, copy_of, empty_database, hash_password_once
+from tests.support.servers.databases import (
+    SMALL_DATABASES,
+    TEST_RIGHTS,
+    copy_of,
+    empty_database,
+    folder_of_server,
+    has_ended,
+    hash_password_once,
+)
 from tests.support.servers.embedding_server import EmbeddingServer
 from tests.support.servers.s3 import S3Server
 from tests.support.servers.tcp_proxy import TcpProxy
@@ -125,9 +132,9 @@ def postgres_folder() -> Generator[Path]:
     if running := os.environ.get("TEST_POSTGRES"):
         yield Path(running)
         return
-    directory = Path(tempfile.mkdtemp(prefix="ingest-pipeline-tests-"))
+    directory = folder_of_server()
     yield directory / "postgres"
-    # Hundreds of databases are a hundred thousand files. Nobody has to wait until they are gone.
+    # Many databases are many thousand files. Nobody has to wait until they are gone.
     os.posix_spawnp("rm", ["rm", "-rf", str(directory)], os.environ, setsid=True)
 
 
@@ -169,10 +176,14 @@ def migrated(postgres: str, entrance: str) -> str:
 
 
 @pytest.fixture
-def database_url(postgres: str, entrance: str, migrated: str) -> str:
+def database_url(postgres: str, entrance: str, migrated: str) -> Generator[str]:
     """The url of a database with the package's tables, and nothing in them."""
-    # Through a pooler, connections to the template remain, which forbid a copy.
-    return empty_database(postgres, entrance) if pooler.WANTED else copy_of(postgres, migrated)
+    if pooler.WANTED:  # connections to the template remain, which forbid a copy
+        yield empty_database(postgres, entrance)
+        return
+    url = copy_of(postgres, migrated)
+    yield url
+    has_ended(url)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from tests.support.dagster.cli import Cli
 from tests.support.dagster.pooled_storage import kept_connections, make_tables
 from tests.support.dagster.world import DagsterWorld
 from tests.support.servers import pooler
-from tests.support.servers.databases import copy_of, empty_database
+from tests.support.servers.databases import copy_of, empty_database, has_ended
 from tests.support.servers.embedding_server import EmbeddingServer
 
 
@@ -39,9 +39,14 @@ def template(postgres: str, entrance: str, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.fixture
-def database_url(postgres: str, entrance: str, template: str) -> str:
+def database_url(postgres: str, entrance: str, template: str) -> Generator[str]:
     """The url of a database that has all tables already; `ui/` and `definitions/` see them made."""
-    return empty_database(postgres, entrance) if pooler.WANTED else copy_of(postgres, template)
+    if pooler.WANTED:
+        yield empty_database(postgres, entrance)
+        return
+    url = copy_of(postgres, template)
+    yield url
+    has_ended(url)
 
 
 @pytest.fixture

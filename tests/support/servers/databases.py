@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
+import tempfile
+from pathlib import Path
 
 import psycopg
 
+from ingest_pipeline.processes import is_running
 from ingest_pipeline.reporting.dagster_schema import DAGSTER_SCHEMA
 from tests.support.servers import pooler
 
@@ -22,10 +26,18 @@ SMALL_DATABASES = (
     # It would visit each of hundreds of databases every minute.
     "ALTER SYSTEM SET autovacuum = off",
     "ALTER SYSTEM SET full_page_writes = off",
+    "ALTER SYSTEM SET max_wal_size = '256MB'",
 )
 """Further statements for a server with many small databases that live for seconds."""
 _CAN_HASH_ONCE = 160_000
+_UNUSED = """
+SELECT datname FROM pg_database d
+WHERE datname = ANY(%s) AND NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.datname = d.datname)
+"""
+_MEMORY = Path("/dev/shm")  # noqa: S108
+_MEMORY_BYTES = 8 << 30
 _numbers = itertools.count()
+_ended: set[str] = set()
 
 
 def hash_password_once(url: str) -> None:
@@ -58,6 +70,25 @@ def empty_database(postgres: str, entrance: str) -> str:
     return f"{entrance.rpartition('/')[0]}/{name}"
 
 
+def folder_of_server() -> Path:
+    """Create a folder for the files of a server: in memory if there is much of it.
+
+    A database is four hundred files. On a disk, creating them is half of the CPU of a small test.
+    """
+    prefix = "ingest-pipeline-tests-"
+    if not _MEMORY.is_dir() or shutil.disk_usage(_MEMORY).free < _MEMORY_BYTES:
+        return Path(tempfile.mkdtemp(prefix=prefix))
+    for left in _MEMORY.glob(f"{prefix}*"):
+        if not is_running(int(left.name.split("-")[3])):
+            shutil.rmtree(left, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=f"{prefix}{os.getpid()}-", dir=_MEMORY))
+
+
+def has_ended(url: str) -> None:
+    """Note that no test needs a database any more. The next `copy_of` drops it, unless something is connected to it."""
+    _ended.add(url.rpartition("/")[2])
+
+
 def copy_of(postgres: str, url: str) -> str:
     """Copy a database with the package's tables, without connections, within its server; returns the url of the copy.
 
@@ -65,6 +96,9 @@ def copy_of(postgres: str, url: str) -> str:
     """
     copy = f"copy_{os.getpid()}_{next(_numbers)}"
     with psycopg.connect(postgres, autocommit=True) as connection:
+        for (name,) in connection.execute(_UNUSED, [[*_ended]]).fetchall():
+            connection.execute(f'DROP DATABASE "{name}"'.encode())
+            _ended.discard(name)
         # Copying the files takes less CPU than writing the pages to the log.
         connection.execute(f'CREATE DATABASE "{copy}" TEMPLATE "{url.rpartition("/")[2]}" STRATEGY file_copy'.encode())
     with psycopg.connect(f"{postgres.rpartition('/')[0]}/{copy}") as connection:
