@@ -98,7 +98,8 @@ def main(*, quick: bool, only: tuple[str, ...], documents: int, rows: int, resul
         _show(report, console, results)
     goals = Report("goals")
     add_goals(goals, reports)
-    _show(goals, console, results)
+    if goals.rows:
+        _show(goals, console, results)
 
 
 def _show(report: Report, console: Console, results: Path | None) -> None:

@@ -23,16 +23,13 @@ class _Goal:
 
 
 def add_goals(report: Report, reports: Reports) -> None:
-    """Add a row for each goal."""
+    """Add a row for each goal that was measured."""
     for goal in _GOALS:
         found = [goal.measured(reports[name]) for name in goal.benchmarks if name in reports]
-        measured = next((figure for figure in found if figure is not None), None)
-        report.add(
-            goal_of=goal.what,
-            goal=goal.goal,
-            measured="not measured" if measured is None else f"{float(measured):,g}",
-            met="" if measured is None else "yes" if goal.is_met(float(measured)) else "no",
-        )
+        measured = next((float(figure) for figure in found if figure is not None), None)
+        if measured is not None:
+            met = "yes" if goal.is_met(measured) else "no"
+            report.add(what=goal.what, goal=goal.goal, measured=f"{measured:,g}", met=met)
 
 
 def _row(report: Report, **wanted: Figure) -> _Row | None:

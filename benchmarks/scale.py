@@ -30,10 +30,10 @@ def run(report: Report, step: Callable[[str], None], *, quick: bool, documents: 
     Args:
         report: Gets a row for each size.
         step: Is called with what is being done.
-        quick: Only the smaller size.
+        quick: Only the larger size.
         documents: The larger size.
     """
-    sizes = [documents // 4] if quick else [documents // 4, documents]
+    sizes = [documents] if quick else [documents // 4, documents]
     with stage() as surroundings, endpoint(0, _DIMENSIONS) as server:
         for count in sizes:
             _Corpus(report, step, surroundings, server, count).measure()
@@ -62,7 +62,9 @@ class _Corpus:
 
     def measure(self) -> None:
         self._write()
+        before = self._server.embedded()
         first = self._run("ingest", "first ingest")
+        chunks = self._server.embedded() - before
         unchanged = self._run("ingest", "unchanged")
         for number in range(0, self._count, _EDITED_IN):
             edit(self._source / key(number))
@@ -71,7 +73,7 @@ class _Corpus:
         asked = {command: self._run(command, command) for command in ("status", "history", "tick")}
         self._report.add(
             documents=self._count,
-            chunks=self._server.embedded(),
+            chunks=chunks,
             **_figures("ingest", first, self._count),
             **_figures("unchanged", unchanged, self._count),
             **_figures("edited", edited, self._count // _EDITED_IN),
