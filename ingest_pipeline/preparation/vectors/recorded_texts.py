@@ -20,9 +20,9 @@ _BATCHES_AT_ONCE = 64
 class RecordedTexts:
     """The recorded texts of a generation in one embedding, in 12 bytes each.
 
-    Postgres would have to compare each wanted text with each recorded one: an index over arrays is not used while other
-    sagas write to it. So it returns only the batches that were recorded since the last time. A saga records its
-    batches one after the other, with ascending ordinals.
+    A look-up by hash in Postgres would compare each wanted text with each recorded one, because an index over arrays
+    is not used while other sagas write to it. So this class reads each batch once. A saga records its batches one after
+    the other, with ascending ordinals.
 
     A text is identified by the first 64 bits of its hash. If two texts ever share them, the second one is looked up
     without success, and embedded.

@@ -144,7 +144,7 @@ def test_only_batches_that_are_new_are_read_again(world: World, batches: int) ->
 
 
 def test_a_text_of_a_batch_that_is_gone_is_found_in_another_one(world: World) -> None:
-    """Two sagas may embed the same text at the same time. One of the files is lost, or its saga gave up."""
+    """Two sagas may embed the same text at the same time. Then one of the files is lost."""
     recipe, spool, wanted = world.settings.recipe, world.corpus.table.spool, [UUID(int=n) for n in range(3)]
     vectors = np.ones((3, recipe.embedding_dimensions), dtype=np.float32)
     with world.database.transaction() as connection:
