@@ -24,6 +24,14 @@ from tests.support.world import World, paragraphs, passages_of
 PAUSED = Place(Boundary.PREPARED, "after")
 HALF_WAY = Place(Boundary.LANCE_COMMIT, "after", 2)  # the first makes the table
 MOVING = Place(Boundary.GENERATION_MOVED, "after")
+PLACES_BY_SCHEME = [
+    (PAUSED, "folder"),
+    (PAUSED, "bucket:1"),
+    (HALF_WAY, "bucket:1"),
+    (HALF_WAY, "folder"),
+    (MOVING, "folder"),
+    (MOVING, "bucket:1"),
+]
 
 
 def sight(world: World) -> Sight:
@@ -91,8 +99,7 @@ def test_a_reembedding_may_die_at_decisive_places(world: World, place: Place) ->
 
 
 @pytest.mark.promise("reembedding")
-@pytest.mark.parametrize("scheme", ["folder", "bucket:1"])
-@pytest.mark.parametrize("place", [PAUSED, HALF_WAY, MOVING], ids=str)
+@pytest.mark.parametrize(("place", "scheme"), in_turns(PLACES_BY_SCHEME, 0), ids=str)
 def test_a_reembedding_of_documents_that_share_a_partition_may_die(world: World, scheme: str, place: Place) -> None:
     world.settings = world.settings.replace(partition_by=scheme)
     fill_source(world, "folder/")

@@ -10,6 +10,7 @@ import pytest
 from ingest_pipeline.failpoints import Boundary
 from tests.support.crash import jobs as crash_jobs
 from tests.support.crash.crash import Child, Place
+from tests.support.crash.places import in_turns
 from tests.support.world import World, mark_served, paragraphs
 
 pytestmark = pytest.mark.promise("in-flight-only")
@@ -27,7 +28,7 @@ def die_after(world: World, batches: int) -> None:
     world.embeddings.wait_until_quiet()
 
 
-@pytest.mark.parametrize("batches", [1, 2, 6, 12, 24])
+@pytest.mark.parametrize("batches", in_turns([(1,), (2,), (6,), (12,), (24,)], 0))
 def test_after_a_run_is_killed_only_unrecorded_texts_are_embedded(world: World, batches: int) -> None:
     assert world.corpus
     size = world.embedding_settings.batch_inputs

@@ -35,7 +35,8 @@ def server(kind: str, monkeypatch: pytest.MonkeyPatch) -> Generator[str]:
         yield url
 
 
-def test_an_api_whose_answer_never_ends_times_out(server: str) -> None:
+def test_an_api_whose_answer_never_ends_times_out(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.01)  # seconds, which no setting shortens
     settings = OpenAISettings("text-embedding-3-small", 4, base_url=server, api_key="key", timeout=0.1, max_retries=1)
 
     async def embed() -> None:

@@ -199,7 +199,10 @@ def lose_commit_after(monkeypatch: pytest.MonkeyPatch, module: Any, call: str) -
 @pytest.mark.promise("embedding-faults")
 @pytest.mark.parametrize("fault", [Fault.REPLY_LOST, Fault.RESET, Fault.SERVER_ERROR, Fault.TRUNCATED_JSON])
 @pytest.mark.parametrize("times", [2, 99])
-def test_a_request_to_the_embedding_api_is_repeated_but_not_for_ever(world: World, fault: Fault, times: int) -> None:
+def test_a_request_to_the_embedding_api_is_repeated_but_not_for_ever(
+    world: World, monkeypatch: pytest.MonkeyPatch, fault: Fault, times: int
+) -> None:
+    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.01)  # seconds, which no setting shortens
     world.embeddings.fail_next(fault, times)
     if times == 2:
         world.ingest()
