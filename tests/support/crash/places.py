@@ -158,7 +158,7 @@ MAINTENANCE = {
     Boundary.LOCK_TAKEN: 5,
     Boundary.RETIRED: 1,
     Boundary.VERSIONS_REMOVED: 1,
-    Boundary.COMMIT: 29,
+    Boundary.COMMIT: 31,
 }
 """Maintenance: compaction of one fragment with deleted rows, the first index, and retention of head alone."""
 CREATION = {Boundary.SAGA_BEGUN: 1, Boundary.LANCE_COMMIT: 1, Boundary.FLUSHED: 1, Boundary.COMMIT: 6}
