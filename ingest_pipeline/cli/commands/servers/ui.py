@@ -26,7 +26,7 @@ from ingest_pipeline.processes import with_parent_death_signal
 _STOPPING_SECONDS = 30
 _DEMO = Path(".ingest_pipeline/demo")
 # Dagster warns that `dagster dev` is superseded by `dg dev`, which needs a project.
-_NO_WARNING = "ignore:Function `dev_command` is superseded"
+NO_WARNING = "ignore:Function `dev_command` is superseded"
 
 
 @command
@@ -50,7 +50,7 @@ def ui(port: int, *, of_demo: bool) -> None:
         shown = f"corpus {settings.corpus}"
         if chosen is not None and chosen.location is not None:
             location, shown = ["-w", _workspace(settings, chosen.location)], f"the project {chosen.location.name}"
-        environment["PYTHONWARNINGS"] = ",".join(filter(None, [environment.get("PYTHONWARNINGS"), _NO_WARNING]))
+        environment["PYTHONWARNINGS"] = ",".join(filter(None, [environment.get("PYTHONWARNINGS"), NO_WARNING]))
         complete_tables(environment[_session.STORAGE_URL])
         echo(f"Dagster at http://127.0.0.1:{port} shows {shown}; interrupt to stop.")
         arguments = [dagster, "dev", *location, "-h", "127.0.0.1", "-p", str(port)]
