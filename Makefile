@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Without bytecode each process compiles Dagster again, for two seconds, and the tests start hundreds.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo ui test lint docs reference dist bench soak storm pictures mutants figures lock clean ruff contracts pyright mypy
+.PHONY: help setup demo ui test lint docs bytecode reference dist bench soak storm pictures mutants figures lock clean ruff contracts pyright mypy
 
 help: ## list the targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -36,6 +36,10 @@ ui: $(VENV)/.demo ## Dagster's web UI over the demo's corpus
 JOBS ?= $(shell expr $$(nproc) + 2)
 test: setup ## all tests but the long ones
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
+
+# Else each process of the tests, all at once, compiles the tests and all that they import.
+bytecode: setup
+	$(BIN)/python -m pytest --collect-only --quiet > /dev/null
 
 lint: ruff contracts pyright mypy ## ruff, import-linter, pyright, mypy
 

@@ -196,10 +196,11 @@ def test_sections_that_change_places_change_no_chunk(kind: str) -> None:
     assert {c.text for c in cut("\n\n".join([*texts, last]), 200, markdown=kind.startswith("markdown"))} == before
 
 
+@pytest.mark.parametrize("smallest", [100, *(pytest.param(size, marks=pytest.mark.soak) for size in (101, 102))])
 @pytest.mark.parametrize("kind", TITLES)
-def test_a_heading_is_recognised_wherever_a_piece_ends(kind: str) -> None:
+def test_a_heading_is_recognised_wherever_a_piece_ends(kind: str, smallest: int) -> None:
     text, markdown = "\n\n".join(sections(TITLES[kind])), kind.startswith("markdown")
-    for size in range(100, 150):
+    for size in range(smallest, 150, 3):
         assert list(Chunker(size, 0).chunks(map(TextPiece, text), markdown=markdown)) == cut(
             text, size, markdown=markdown
         )
