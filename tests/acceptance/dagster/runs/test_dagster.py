@@ -295,7 +295,7 @@ def test_a_rollback_that_died_before_its_report_is_reported_by_the_recovery_sens
         raise dg.Failure("the process ends here", allow_retries=False)
 
     with monkeypatch.context() as patch:
-        patch.setattr("ingest_pipeline.orchestration.jobs.rollback._report", die)
+        patch.setattr("ingest_pipeline.orchestration.jobs.rollback.report_published", die)
         assert not dagster.roll_back(version=2).success
     assert set(dagster.instance.get_dynamic_partitions("docs_documents")) == {"a.txt", "c.txt"}
     assert "reported 1 publication." in str(dagster.tick("docs_recovery_sensor"))
