@@ -93,41 +93,38 @@ class BlockRecorder:
         self._blocks: list[Block] = []
         self._first: Place | None = None
         self._hashed = blake2b(digest_size=_DIGEST)
-        self._length = self._chunk_count = 0
+        self._length = 0
 
     @property
     def begins(self) -> bool:
-        """Whether the next window begins a block."""
-        return self._first is None
+        """Whether the next window begins a block if no chunk continues into it."""
+        return self._first is None or self._length >= self._least
 
     def begin(self, place: Place) -> None:
-        """Begin a block where the next window begins."""
+        """Begin a block where the next window begins. The block before it ends there."""
+        self.end(place.chunk_count)
         self._first = place
 
-    def add(self, window: str, chunk_count: int) -> None:
-        """Record a window.
-
-        Args:
-            window: Its text.
-            chunk_count: Number of the document's chunks up to its end.
-        """
+    def add(self, window: str) -> None:
+        """Record the text of a window."""
         self._hashed.update(window.encode())
         self._length += len(window)
-        self._chunk_count = chunk_count
-        if self._length >= self._least:
-            self._close()
+
+    def end(self, chunk_count: int) -> None:
+        """End the last block.
+
+        Args:
+            chunk_count: Number of the document's chunks up to its end.
+        """
+        if (first := self._first) is not None:
+            chunks, digest = chunk_count - first.chunk_count, self._hashed.digest()
+            self._blocks.append(Block(self._length, chunks, digest, first.digest, first.state))
+        self._first, self._hashed, self._length = None, blake2b(digest_size=_DIGEST), 0
 
     @property
     def blocks(self) -> list[Block]:
-        """The blocks of the whole text, after its last window."""
-        self._close()
+        """The blocks of the text, after `end`."""
         return self._blocks
-
-    def _close(self) -> None:
-        if (first := self._first) is not None:
-            chunks, digest = self._chunk_count - first.chunk_count, self._hashed.digest()
-            self._blocks.append(Block(self._length, chunks, digest, first.digest, first.state))
-        self._first, self._hashed, self._length = None, blake2b(digest_size=_DIGEST), 0
 
 
 def may_have_blocks(chunks: int, characters: int) -> bool:

@@ -6,18 +6,15 @@ characters hash to a given residue with no heading near. The choice depends on n
 windows fall back into step within one or two, and where a section begins they nearly always are in step. This is
 content-defined chunking as in LBFS (Muthitacharoen et al., SOSP 2001) and FastCDC (Xia et al., USENIX ATC 2016), on
 paragraph breaks instead of bytes. The inner cut packs each window into chunks with semantic-text-splitter, which
-starts afresh in every window: no edit reaches past the end of its own.
+starts afresh in every window. Then the last chunk of a window is joined with the first chunk of the next window, if one
+chunk has room for both and no heading begins that window. Windows up to the next one that is not joined are a *run*: no
+edit moves a cut beyond the end of its own run, except where a join depends on the first chunk after it.
 
-The constants were chosen by counting over 3,000 edits of one place and 750 moves of a section, in each of: documents of
-50 KB of Python's language reference; the same with every fourth paragraph break only; Markdown files. Windows from 0.5
-to 4 chunk sizes, at headings and at one other break in six, change 1 chunk in the median, 1.1 to 1.3 in the mean and 2
-at the 95th percentile; a section moved to between two others changes 1.3, none and 2.1 in the mean, 4, none and 5 at
-the 95th percentile; chunks are 0.70, 0.72 and 0.61 full. Blind to headings, with windows from 0.4 sizes and at one
-break in four, edits of one place changed 1.1 to 1.4, a moved section 3.8, 0.6 and 3.2, and chunks were 0.67, 0.71 and
-0.60 full. Sections shorter than the least window are what a move still costs: windows from 0.2 sizes make it cheaper
-and chunks small, in the Markdown a fifth less full. Fewer breaks fill chunks a little further, and edits then change 3
-at the 95th percentile. To divide a window where its hashes are least, and not to pack it from its beginning, makes no
-edit cheaper.
+The constants were chosen by counting over edits of one place and moves of a section. Windows from 0.5 to 4 chunk sizes,
+at headings and at one other break in six, change 1 chunk in the median and 2 to 3 at the 95th percentile. Joins save
+one chunk in fifteen and change neither. Sections shorter than the least window are what a move still costs: windows
+from 0.2 sizes make it cheaper. `docs/chunking.md` has the figures of this way and of a dozen others, which fill chunks
+further and make edits dearer.
 """
 
 from __future__ import annotations
@@ -38,7 +35,7 @@ from ingest_pipeline.chunking.tokenizer import Splitter, token_bound
 from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.types import GREATEST_HEADER, Chunk, ChunkUnit, TextPiece
 
-CHUNKER: Final = "section-windows-1/semantic-text-splitter-0.33"
+CHUNKER: Final = "joined-windows-1/semantic-text-splitter-0.33"
 """Part of the recipe. A new value means that the same text may be cut at other positions."""
 
 LEAST_SIZE: Final = 50
@@ -54,6 +51,8 @@ _USUAL_HEADER: Final = 128
 _LEAST_WINDOW: Final = 0.5
 _GREATEST_WINDOW: Final = 4
 _ONE_BREAK_IN: Final = 6
+_GREATEST_RUN: Final = 16
+"""Chunk sizes after which the last chunk of a window is not continued, so that runs of windows have an end."""
 _HASHED: Final = 32
 """Characters before a break that decide about it. An edit further away does not change the decision."""
 _AHEAD: Final = 256
@@ -158,7 +157,7 @@ class Chunker:
     ) -> Iterator[Chunk]:
         """Cut the concatenated texts of ``pieces``. How the text is divided into pieces does not move a cut.
 
-        Holds little more than two windows in memory, 4 ``characters`` each at most.
+        Holds little more than three windows in memory, 4 ``characters`` each at most.
 
         Args:
             pieces: The extracted text, in order.
@@ -174,11 +173,21 @@ class Chunker:
         sections = Sections(markdown=markdown, model_input=self.model_input)
         cutting = Cutting(self, sections, markdown=markdown)
         for window in cutting.cut.windows(sections.texts(pieces)):
-            if blocks is not None and blocks.begins:
-                blocks.begin(cutting.place())
+            if cutting.closes_before(window):
+                yield from cutting.last()
+                if blocks is not None and blocks.begins:
+                    blocks.begin(cutting.place())
             yield from cutting.chunks(window)
             if blocks is not None:
-                blocks.add(window, cutting.chunk_count)
+                blocks.add(window)
+        yield from cutting.last()
+        if blocks is not None:
+            blocks.end(cutting.chunk_count)
+
+    def takes(self, text: str) -> bool:
+        """Whether a text is short enough for one chunk."""
+        fits = len(text) <= self.size if self.unit == "characters" else self.model_input.tokenizer.fits(text, self.size)
+        return fits and self.model_input.fits(text)
 
     def repeated(self, window: str) -> str:
         """The end of a window that the next one sees again: at most ``overlap`` long, from a word's start."""
@@ -223,23 +232,70 @@ class Cutting:
         self._start = start
         self._end = end
         self._lead = lead
+        self._run_start = start
+        self._last: _Span | None = None
+        """The last chunk of the last window, which the next window may continue."""
+        self._last_to_end = ""
+        """The text from there to the end of that window."""
+        self._next: list[_Span] = []
         heading = _MARKDOWN_HEADING if markdown else _UNDERLINED
         self.cut = WindowCut(int(_LEAST_WINDOW * chunker.characters), _GREATEST_WINDOW * chunker.characters, heading)
 
+    def closes_before(self, window: str) -> bool:
+        """Whether the last chunk ends before the next window. Else it is joined with the first chunk of that window.
+
+        They are joined if one chunk has room for both, unless a heading begins the window.
+        """
+        self._next = self._spans(window)
+        if self._last is None or not self._next or self.cut.begins_with_heading(window):
+            return True
+        if self._start - self._run_start >= _GREATEST_RUN * self._chunker.characters:
+            return True
+        first, *others = self._next
+        if others and others[0].begin <= self._last.begin:  # it repeats more than the last chunk has
+            return True
+        joined = _Span(self._last.begin, self._last_to_end + window[: first.end - self._start])
+        if not self._chunker.takes(joined.text):
+            return True
+        self._next = [joined, *others]
+        return False
+
+    def last(self) -> Iterator[Chunk]:
+        """The last chunk, after `closes_before` or at the end of the text."""
+        if self._last is not None:
+            yield from self._numbered(self._last)
+        self._last, self._last_to_end, self._run_start = None, "", self._start
+
     def chunks(self, window: str) -> Iterator[Chunk]:
-        """The chunks of the next window."""
+        """The chunks of the next window, after `closes_before`. The last of them waits for the window after it."""
         self._sections.read(window)
-        lead, start = self._lead, self._start
-        for offset, text in self._splitter.chunk_indices(lead + window):
-            begin = start - len(lead) + offset
-            # What ends inside the lead was in a chunk already; the splitter's idea of white space is not Python's.
-            if begin + len(text) > start and not text.isspace():
-                new = _NO_SPACE.search(text, max(0, self._end - begin))
-                self._end = begin + len(text)
-                yield from self._sections.chunks(begin, text, begin + new.start() if new else begin)
-        self._start = start + len(window)
+        text, begin = self._last_to_end + window, self._start - len(self._last_to_end)
+        if self._lead and not self._last_to_end:
+            text, begin = self._lead + window, self._start - len(self._lead)
+        for span in self._next[:-1]:
+            yield from self._numbered(span)
+        if self._next:
+            self._last = self._next[-1]
+            self._last_to_end = text[self._last.begin - begin :]
+        self._start += len(window)
         self._lead = self._chunker.repeated(window)
-        self._sections.forget(self._start - len(self._lead))
+        keep = self._start - len(self._lead)
+        self._sections.forget(keep if self._last is None else min(keep, self._last.begin))
+
+    def _spans(self, window: str) -> list[_Span]:
+        """How the splitter cuts the next window."""
+        found: list[_Span] = []
+        for offset, text in self._splitter.chunk_indices(self._lead + window):
+            span = _Span(self._start - len(self._lead) + offset, text)
+            # What ends inside the lead was in a chunk already; the splitter's idea of white space is not Python's.
+            if span.end > self._start and not text.isspace():
+                found.append(span)
+        return found
+
+    def _numbered(self, span: _Span) -> Iterator[Chunk]:
+        new = _NO_SPACE.search(span.text, max(0, self._end - span.begin))
+        self._end = span.end
+        yield from self._sections.chunks(span.begin, span.text, span.begin + new.start() if new else span.begin)
 
     @property
     def chunk_count(self) -> int:
@@ -257,6 +313,18 @@ class Cutting:
             known.headings,
         )
         return Place(self._start, known.chunk_count, known.context, self._lead, state)
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """A text and its offset in the document."""
+
+    begin: int
+    text: str
+
+    @property
+    def end(self) -> int:
+        return self.begin + len(self.text)
 
 
 def _from_word(text: str) -> str:
@@ -300,6 +368,10 @@ class WindowCut:
             return self._end(text[start : start + self.greatest + _AHEAD])
         # The end is cut like any other place, so that appending to a document leaves its last windows alone.
         return (self._chosen(text[start:]) or rest) if is_end else 0
+
+    def begins_with_heading(self, window: str) -> bool:
+        """Whether a window begins a section."""
+        return self._is_heading(window, 0)
 
     def _end(self, text: str) -> int:
         """Where a window ends that starts with ``text``: its greatest extent, and what is looked at beyond."""

@@ -134,24 +134,31 @@ class _Recutting:
         """
         cutting = self._cutting()
         chunks: list[Chunk] = []
-        windows: list[tuple[Place, str]] = []
-        index, known = len(self._old), 0
-        place = cutting.place()
+        runs: list[tuple[Place, str]] = []
+        place, run = cutting.place(), ""
         while not self._text.ends_at(self._start):
             piece = self._text.get(self._start, self._start + self._chunker.greatest_window + 1)
             window = piece[: cutting.cut.first(piece, 0, is_end=len(piece) <= self._chunker.greatest_window)]
-            windows.append((place, window))
+            if cutting.closes_before(window) and run:
+                chunks += cutting.last()
+                runs.append((place, run))
+                place, run = cutting.place(), ""
+                if found := self._found(place):
+                    return self._add(runs, place.chunk_count, chunks), *found
             chunks += cutting.chunks(window)
+            run += window
+            self._start += len(window)
             if len(chunks) > most:
                 return None
-            self._start += len(window)
-            place = cutting.place()
-            if found := self._found(place):
-                index, known = found
-                break
+        chunks += cutting.last()
+        runs.append((place, run))
+        return self._add(runs, cutting.chunk_count, chunks), len(self._old), 0
+
+    def _add(self, runs: Sequence[tuple[Place, str]], chunk_count: int, chunks: list[Chunk]) -> list[Chunk]:
+        """Record the blocks of runs that were cut into chunks."""
         self._done.chunk_count += len(chunks)
-        self._done.blocks += _blocks(windows, place.chunk_count)
-        return chunks, index, known
+        self._done.blocks += _blocks(runs, chunk_count)
+        return chunks
 
     def _found(self, place: Place) -> tuple[int, int] | None:
         """The old block that begins at a place, and how many are known from there on."""
@@ -173,25 +180,25 @@ class _Recutting:
         return Cutting(self._chunker, sections, markdown=self._markdown, start=start, lead=lead, end=start + state.end)
 
 
-def _blocks(windows: Sequence[tuple[Place, str]], chunk_count: int) -> list[Block]:
-    """The blocks of consecutive windows. `chunk_count` is the number of chunks up to their end."""
+def _blocks(runs: Sequence[tuple[Place, str]], chunk_count: int) -> list[Block]:
+    """The blocks of consecutive runs of windows. `chunk_count` is the number of chunks up to their end."""
     groups: list[list[tuple[Place, str]]] = []
     length = LEAST_BLOCK
-    for place, window in windows:
+    for place, run in runs:
         if length >= LEAST_BLOCK:
             groups.append([])
             length = 0
-        groups[-1].append((place, window))
-        length += len(window)
+        groups[-1].append((place, run))
+        length += len(run)
     if length < LEAST_BLOCK and len(groups) > 1:
         short = groups.pop()
         groups[-1] += short
     counts = [*(group[0][0].chunk_count for group in groups), chunk_count]
     return [
         Block(
-            sum(len(window) for _, window in group),
+            sum(len(run) for _, run in group),
             after - before,
-            text_digest(*(window for _, window in group)),
+            text_digest(*(run for _, run in group)),
             group[0][0].digest,
             group[0][0].state,
         )

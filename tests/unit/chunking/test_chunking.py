@@ -9,14 +9,17 @@ import tracemalloc
 from collections.abc import Iterable, Iterator
 from importlib import import_module
 from inspect import cleandoc
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pydoc_data.topics import topics
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingest_pipeline.chunking.content_defined import GREATEST_SIZE, LEAST_SIZE, Chunker
+from ingest_pipeline.chunking import content_defined
+from ingest_pipeline.chunking.blocks import BlockRecorder
+from ingest_pipeline.chunking.content_defined import GREATEST_SIZE, LEAST_SIZE, Chunker, Cutting
+from ingest_pipeline.chunking.sections import Sections
 from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.types import Chunk, TextPiece
 
@@ -360,4 +363,37 @@ def test_an_edited_row_of_a_table_leaves_the_other_chunks_alone() -> None:
 
 def test_chunks_are_well_filled() -> None:
     lengths = [len(c.text) for text in documents() for c in cut(text, 1000)]
-    assert statistics.mean(lengths) > 650
+    assert statistics.mean(lengths) > 710
+
+
+def edges(chunker: Chunker, text: str) -> list[int]:
+    """Where windows end inside a text."""
+    cut = Cutting(chunker, Sections(markdown=False), markdown=False).cut
+    return list(accumulate(len(window) for window in cut.windows([text])))[:-1]
+
+
+def test_two_chunks_beside_the_end_of_a_window_are_one_if_they_fit_together() -> None:
+    chunker, chance, joined = Chunker(200, 0), random.Random(4), 0
+    for _ in range(40):
+        text = "\n\n".join("Some words. " * chance.randint(1, 14) + str(chance.random()) for _ in range(30))[:3000]
+        chunks = list(chunker.chunks([TextPiece(text)], markdown=False))
+        for edge in edges(chunker, text):
+            joined += any(chunk.start < edge < chunk.end for chunk in chunks)
+            for before, after in pairwise(chunks):
+                assert not before.end <= edge <= after.start or after.end - before.start > 200
+    assert joined > 20
+
+
+def test_a_run_of_joined_windows_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    chance = random.Random(6)
+    text = "\n\n".join("word " * chance.randint(2, 30) + f"{chance.random()}." for _ in range(1_500))
+
+    def longest() -> int:
+        recorder = BlockRecorder(1)
+        assert list(Chunker(200, 0).chunks([TextPiece(text)], markdown=False, blocks=recorder))
+        assert sum(block.length for block in recorder.blocks) == len(text)
+        return max(block.length for block in recorder.blocks)
+
+    assert longest() > 6 * 200
+    monkeypatch.setattr(content_defined, "_GREATEST_RUN", 2)
+    assert longest() <= 6 * 200
