@@ -34,7 +34,7 @@ from ingest_pipeline.preparation.vectors.recorded_texts import RecordedTexts
 from ingest_pipeline.types import Chunk, SourceObject
 
 # Chunks end at paragraph breaks, so they are not full. Measured on Python's documentation at 1,000 characters.
-FILL = 0.7
+FILL = 0.74
 _CHUNKS_PER_LOOK_UP = 1024
 # ZIP directories that `estimate` reads at most: each takes one or two requests.
 _MAX_DIRECTORIES = 200
