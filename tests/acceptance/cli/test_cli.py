@@ -8,6 +8,7 @@ import signal
 import stat
 import tempfile
 from pathlib import Path
+from unittest.mock import Mock
 
 import psycopg
 import pytest
@@ -345,7 +346,7 @@ def test_reading_a_corpus_that_does_not_exist_names_the_remedy(cli: Cli) -> None
 def test_a_dagster_storage_that_does_not_answer_is_one_line(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dagster_postgres.utils.calculate_delay", lambda **_: 0.01)
+    monkeypatch.setattr("dagster_postgres.utils.calculate_delay", Mock(return_value=0.01))
     cli.put("a.txt", paragraphs("alpha", 1))
     home = tmp_path / "dagster_home"
     home.mkdir()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -26,7 +27,7 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     broken = program(tmp_path / "broken", "echo no memory >&2; exit 1")
     old = program(tmp_path / "old", "echo 'postgres (PostgreSQL) 15.18'")
     found = [broken, old, old, tmp_path / "nothing"]
-    monkeypatch.setattr(binaries, "_candidates", lambda _: found)
+    monkeypatch.setattr(binaries, "_candidates", Mock(return_value=found))
     return found
 
 
