@@ -40,6 +40,10 @@ from tools import figures
 
 apply_from_environment()
 
+# A shell starts background jobs with SIGINT ignored. Dagster gives SIGTERM the same handler at the end of a run, and
+# the servers that a test starts would inherit it and not stop.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 gc.disable()  # until the tests begin: what imports and the collection create stays to the end
 
 _buckets = itertools.count()

@@ -134,5 +134,5 @@ def test_a_death_counts_a_recorded_cost_once(world: World, tmp_path: Path, place
 
 
 def test_a_price_of_a_class_that_is_no_enricher_is_refused(world: World, tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"price of another\.Enricher, which enricher does not name"):
+    with pytest.raises(ConfigurationError, match=r"price of another\.Enricher, which `enricher` does not name"):
         costly(world, tmp_path / "calls", prices="another.Enricher 5 USD 2026-11-02")

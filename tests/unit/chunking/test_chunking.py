@@ -330,7 +330,7 @@ def test_an_edit_of_one_paragraph_changes_one_chunk_in_the_median_and_three_at_t
     texts = documents()
     before = [{c.text for c in cut(text, 1000)} for text in texts]
     changes = list[int]()
-    for _ in range(200):
+    for _ in range(600):  # with 200 edits, the percentile of one version of Python's documentation may be off by one
         chosen = chance.randrange(len(texts))
         after = {c.text for c in cut(edited(texts[chosen], chance.choice(texts), chance), 1000)}
         changes.append(len(after - before[chosen]))

@@ -215,7 +215,7 @@ def test_other_mistakes_of_the_configuration_are_refused() -> None:
         config(embedder=f"{MODULE}.Title")
     with pytest.raises(ConfigurationError, match="names more than one embedder"):
         config(embedder=[named("NotingEmbedder"), named("ObedientEmbedder")])
-    with pytest.raises(ConfigurationError, match="query_prefix is set, and the vectors are of an embedder"):
+    with pytest.raises(ConfigurationError, match="`query_prefix` is set, and the vectors are of an embedder"):
         config(embedder=named("NotingEmbedder"), query_prefix="query: ")
 
 

@@ -71,8 +71,8 @@ def test_anything_else_is_refused_and_shows_no_secret(text: str) -> None:
 
 def test_the_configuration_is_checked() -> None:
     CorpusConfig(corpus="docs", source="s3://company/docs", events=URL)
-    with pytest.raises(ConfigurationError, match="events is 'nothing', which is not the address of a queue"):
+    with pytest.raises(ConfigurationError, match="`events` is 'nothing', which is not the address of a queue"):
         CorpusConfig(corpus="docs", source="s3://company/docs", events="nothing")
     for source in ("documents", "gs://company/docs"):
-        with pytest.raises(ConfigurationError, match="events is set, and the source is not in S3"):
+        with pytest.raises(ConfigurationError, match="`events` is set, and the source is not in S3"):
             CorpusConfig(corpus="docs", source=source, events=URL)

@@ -20,6 +20,7 @@ from psycopg import sql
 from ingest_pipeline.errors import IngestError, UnavailableError
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.postgres.ledger import erasures
+from ingest_pipeline.reporting.dagster_schema import DAGSTER_SCHEMA
 from tests.support.crash import jobs as crash_jobs
 from tests.support.crash.crash import Child
 from tests.support.servers.s3 import S3Server
@@ -111,15 +112,17 @@ def remains(stage: Stage, keys: Collection[str]) -> list[str]:
 
 
 def remains_in(stores: Stores, keys: Collection[str]) -> list[str]:
-    """Files and tables that have a text of some documents: the table's folder, its spool, all schemas of Postgres.
+    """Files and tables that have a text of some documents: the table's folder, its spool, and Postgres.
 
+    Not in Dagster's schema: an erasure by the Python API leaves it alone, and a run in progress may report later.
     The files of the table are read without the package: as they are, and decoded if they are Lance's.
     """
     marks = [mark_of(key).encode() for key in keys]
     found = [f"file {name}" for name, content in _files(stores) if any(mark in content for mark in marks)]
     with psycopg.connect(stores.database_url) as connection:
         tables = connection.execute(
-            "SELECT schemaname, tablename FROM pg_tables WHERE schemaname NOT IN ('pg_catalog', 'information_schema')"
+            "SELECT schemaname, tablename FROM pg_tables WHERE schemaname != ALL(%s)",
+            (["pg_catalog", "information_schema", DAGSTER_SCHEMA],),
         ).fetchall()
         for schema, table in tables:
             rows = connection.execute(sql.SQL("SELECT t::text FROM {} t").format(sql.Identifier(schema, table)))
