@@ -87,4 +87,4 @@ def _figures(findings: Sequence[Finding]) -> dict[str, dg.MetadataValue[float | 
     """Each figure under its name, and its limit."""
     figures = {finding.figure: finding.value for finding in findings}
     limits = {f"{finding.figure}_limit": finding.limit for finding in findings if finding.limit is not None}
-    return {name: dg.MetadataValue.float(float(value)) for name, value in {**figures, **limits}.items()}
+    return {name: dg.MetadataValue.float(round(float(value), 4)) for name, value in {**figures, **limits}.items()}
