@@ -11,7 +11,7 @@ from ingest_pipeline.corpus.head_manifest import install_head
 from ingest_pipeline.errors import ConfigurationError, GenerationRetiredError
 from ingest_pipeline.lance.storage import storage_options, table_uri
 from ingest_pipeline.lance.table import LanceTable
-from ingest_pipeline.postgres.catalog import corpora
+from ingest_pipeline.postgres.catalog import corpora, history
 from ingest_pipeline.postgres.catalog.binding import Binding, binding_of
 from ingest_pipeline.postgres.catalog.corpora import GenerationRow, GenerationState
 from ingest_pipeline.postgres.database import Database
@@ -88,6 +88,9 @@ class Corpus:
     pinned_version: int | None = None
     """The version that a reader sees as head. None: head itself."""
 
+    def __post_init__(self) -> None:
+        self.table.is_retained = self._is_retained
+
     @property
     def owner(self) -> str:
         """The owner that is recorded in the table of this generation."""
@@ -97,6 +100,10 @@ class Corpus:
         """Whether the catalog has the corpus. Its first ingest creates it."""
         with self.database.transaction() as connection:
             return corpora.read_generation(connection, self.generation) is not None
+
+    def _is_retained(self, version: int) -> bool:
+        with self.database.transaction() as connection:
+            return history.is_retained(connection, self.generation, version)
 
     def head(self) -> GenerationRow:
         """The generation's row, with the version that readers may see, which is in the table.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
@@ -23,12 +22,18 @@ from ingest_pipeline.lance.versions.version_mark import VersionMark
 
 _READ_AHEAD_BATCHES = 2
 _MAX_NAMED = 5
-_REMOVAL_SECONDS = 3.0
 R = TypeVar("R")
 
 
 class TableReader(TableFiles):
     """A LanceDB table as its readers need it: marks, fragments, indices and rows at a version."""
+
+    is_retained: Callable[[int], bool] | None = None
+    """Whether the ledger keeps a version. None: there is no ledger.
+
+    Lance deletes the files of a version before its manifest, and a process may die in between. So a version that lacks
+    files may be one that is not kept.
+    """
 
     @property
     def schema(self) -> pa.Schema:
@@ -200,15 +205,7 @@ class TableReader(TableFiles):
             return damaged_fragments(dataset, files, numbers, read=read)
 
     def _is_removed(self, version: int) -> bool:
-        """Whether a version with missing files was removed. Lance deletes its files first, and then its manifest."""
-        if version == self.latest_version():
-            return False
-        ends = time.monotonic() + _REMOVAL_SECONDS
-        while is_left := self.has_version(version):
-            if time.monotonic() > ends:
-                break
-            time.sleep(_REMOVAL_SECONDS / 30)
-        return not is_left
+        return self.is_retained is not None and version != self.latest_version() and not self.is_retained(version)
 
     @contextmanager
     def _reading(self, version: int, numbers: Iterable[int] | None = None, *, read: bool = True) -> Generator[None]:
