@@ -50,6 +50,9 @@ _TABLES = (
 )
 
 
+_performed = set[UUID]()
+
+
 @dataclass(slots=True)
 class Receipt:
     """What an erasure removed, and what a search found afterwards. It contains no text of the documents."""
@@ -134,6 +137,13 @@ class Erasing:
             ForeignWriteError, OtherDatabaseError: The user must first decide about the table.
             UnavailableError, ConflictError: The next recovery continues.
         """
+        _performed.add(self.row.id)
+        try:
+            return self._run()
+        finally:
+            _performed.discard(self.row.id)
+
+    def _run(self) -> Receipt:
         corpus, row = self.corpus, self.row
         receipt = Receipt(row.id, corpus.name, len(self.keys), row.reason)
         generations = [corpus, *other_generations(corpus)]
@@ -177,6 +187,11 @@ class Erasing:
     def _touch(self) -> None:
         with self.corpus.database.transaction() as connection:
             erasures.touch(connection, self.row.id)
+
+
+def is_performed_here(erasure: UUID) -> bool:
+    """Whether a thread of this process performs an erasure now."""
+    return erasure in _performed
 
 
 def finish(corpus: Corpus, erasure: UUID, receipt: Receipt | None) -> None:

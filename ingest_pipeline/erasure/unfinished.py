@@ -12,19 +12,19 @@ from typing import Any
 from uuid import UUID
 
 from ingest_pipeline.corpus.corpus import Corpus
-from ingest_pipeline.erasure.erase import Erasing, Receipt, collect, finish, note_of
+from ingest_pipeline.erasure.erase import Erasing, Receipt, collect, finish, is_performed_here, note_of
 from ingest_pipeline.erasure.fingerprints import Fingerprints
 from ingest_pipeline.erasure.remains import Elsewhere
 from ingest_pipeline.lance.erasing import keys_in, read_notes, write_note
 from ingest_pipeline.postgres.ledger import erasures, sagas
 from ingest_pipeline.postgres.ledger.erasures import ErasureRow, key_hash
-from ingest_pipeline.processes import is_dead, is_remote
+from ingest_pipeline.processes import is_dead, this_process
 from ingest_pipeline.saga.generations import other_generations
 from ingest_pipeline.telemetry.logs import get_logger
 
 log = get_logger(__name__)
 
-# A process on another machine is taken for dead after this time without a heartbeat.
+# A process is taken for dead after this time without a heartbeat.
 _SILENCE = timedelta(minutes=30)
 
 
@@ -37,7 +37,7 @@ def continue_erasures(
         corpus: The current generation of the corpus.
         elsewhere: What another program has of the documents.
         compare_keys: Also look for erased documents in the catalog and in all data files.
-        silence: A process on another machine is taken for dead after this time without a heartbeat.
+        silence: A process is taken for dead after this time without a heartbeat.
 
     Raises:
         ForeignWriteError, OtherDatabaseError: The user must first decide about the table.
@@ -132,5 +132,10 @@ def _keys_in_files(generations: Sequence[Corpus]) -> set[str]:
 
 
 def _is_gone(row: ErasureRow, now: datetime, silence: timedelta) -> bool:
-    """Whether the process that performs an erasure has ended."""
-    return now - row.seen_at >= silence if is_remote(row.writer) else is_dead(row.writer)
+    """Whether nothing performs an erasure any more.
+
+    A process may live on after its attempt has failed, as a code server does whose sensor had begun it.
+    """
+    if row.writer == this_process():
+        return not is_performed_here(row.id)
+    return is_dead(row.writer) or now - row.seen_at >= silence

@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from ingest_pipeline import failpoints
 from ingest_pipeline.erasure.erase import erase
 from ingest_pipeline.erasure.unfinished import continue_erasures, has_erasures
+from ingest_pipeline.errors import TableUnavailableError
+from ingest_pipeline.failpoints import Boundary
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.postgres.ledger import erasures
 from ingest_pipeline.restore.lost_corpus import open_for_rebuild
@@ -84,3 +87,23 @@ def test_what_came_back_beside_the_note_is_found_by_a_recovery_of_the_user(world
     [receipt] = continue_erasures(restored.corpus, compare_keys=True)
     assert receipt.found == 0
     check_erased(restored)
+
+
+def test_an_attempt_that_failed_is_continued_although_its_process_lives_on(world: World) -> None:
+    """As in a code server: a sensor began the erasure, and a store was down."""
+    fill(world)
+
+    def fail(passed: Boundary, side: str) -> None:
+        if (passed, side) == (Boundary.VERSIONS_REMOVED, "before"):
+            assert continue_erasures(world.corpus) == [], "it is performed now"
+            raise TableUnavailableError("The store is down")
+
+    failpoints.install(fail)
+    try:
+        with pytest.raises(TableUnavailableError):
+            erase(world.corpus, ["a.txt"], reason="a request")
+    finally:
+        failpoints.install(None)
+    [receipt] = continue_erasures(world.corpus)
+    assert receipt.found == 0
+    check_erased(world)
