@@ -89,7 +89,7 @@ class Corpus:
     """The version that a reader sees as head. None: head itself."""
 
     def __post_init__(self) -> None:
-        self.table.is_retained = self._is_retained
+        self.table.is_retained = self.is_retained
 
     @property
     def owner(self) -> str:
@@ -101,7 +101,8 @@ class Corpus:
         with self.database.transaction() as connection:
             return corpora.read_generation(connection, self.generation) is not None
 
-    def _is_retained(self, version: int) -> bool:
+    def is_retained(self, version: int) -> bool:
+        """Whether the ledger keeps a version, so that retention and erasures do not remove it."""
         with self.database.transaction() as connection:
             return history.is_retained(connection, self.generation, version)
 

@@ -181,10 +181,8 @@ def _in_generation(corpus: Corpus) -> str:
 
 
 def _check_retained(corpus: Corpus, version: int) -> None:
-    with corpus.database.transaction() as connection:
-        retained = history.is_retained(connection, corpus.generation, version)
-    if not retained or not corpus.table.has_version(version):
-        there = corpus.table.versions()
+    there = corpus.table.versions()
+    if version not in there or not corpus.is_retained(version):
         with corpus.database.transaction() as connection:
             oldest = min(history.published_versions(connection, corpus.generation, there))
         raise RollbackRefusedError(
