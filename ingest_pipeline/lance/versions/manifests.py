@@ -166,7 +166,12 @@ def find_staged(uri: str, options: dict[str, str], staged: str) -> bytes | None:
     if not files.contains(name):
         return None
     with TemporaryDirectory() as local:
-        files.download_file(name, f"{local}/manifest")
+        try:
+            files.download_file(name, f"{local}/manifest")
+        except OSError:
+            if files.contains(name):
+                raise
+            return None  # another process has installed it and removed this name in between
         return Path(local, "manifest").read_bytes()
 
 
@@ -213,5 +218,8 @@ def remove_staged(uri: str, options: dict[str, str], staged: str) -> None:
         (folder / name).unlink(missing_ok=True)
         return
     files = LanceFileSession(uri, storage_options=options)
-    if files.contains(name):
+    try:
         files.delete_file(name)
+    except OSError:
+        if files.contains(name):
+            raise

@@ -104,7 +104,6 @@ def test_a_failed_restore_changes_nothing_until_it_is_repeated(
 
 
 @pytest.mark.promise("lance-faults")
-@pytest.mark.promise("lance-faults")
 @pytest.mark.parametrize("done", [False, True], ids=["not_done", "done"])
 @pytest.mark.parametrize("call", ["find_staged", "put_manifest", "remove_staged"])
 def test_a_publication_whose_manifest_was_not_installed_is_acknowledged_and_installed_later(

@@ -16,11 +16,13 @@ from pathlib import Path
 import lance
 import pytest
 from _pytest.mark import ParameterSet
+from lance.file import LanceFileSession
 
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.errors import IngestError, UnavailableError
 from ingest_pipeline.lance import storage
 from ingest_pipeline.lance.storage import storage_options
+from ingest_pipeline.lance.table import LanceTable
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.sources import bucket as source_module
 from ingest_pipeline.sources.object_store import ObjectSource
@@ -255,6 +257,28 @@ def test_a_publication_whose_manifest_cannot_be_installed_is_acknowledged_and_in
 @pytest.mark.promise("s3-faults")
 def test_a_manifest_that_was_written_and_not_confirmed_is_published_once(world: S3World) -> None:
     assert fail_and_check(world, "write a manifest", "reply lost", PASSING)
+
+
+@pytest.mark.promise("s3-faults")
+def test_a_manifest_that_another_process_installs_meanwhile_is_not_called_damaged(
+    world: S3World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other one removes the private name between this one's look at it and its download."""
+    ours = mark(world.corpus, world.corpus.row().head_saga)
+    made = world.corpus.table.stage_restore(world.head, ours)
+    other = LanceTable(world.corpus.table.uri)
+    download = LanceFileSession.download_file
+
+    with monkeypatch.context() as patch:
+
+        def download_late(session: LanceFileSession, name: str, path: str) -> None:
+            patch.undo()
+            assert other.install(made.number, made.manifest, ours.saga)
+            download(session, name, path)
+
+        patch.setattr(LanceFileSession, "download_file", download_late)
+        assert world.corpus.table.install(made.number, made.manifest, ours.saga)
+    assert world.corpus.table.saga_of(made.number) == ours.saga
 
 
 @pytest.mark.promise("foreign-writes")
