@@ -9,7 +9,7 @@ from pydoc_data.topics import topics
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ingest_pipeline.chunking.content_defined import Chunker
@@ -48,6 +48,8 @@ INPUTS = st.builds(
 @pytest.mark.promise("model-limits")
 @proved
 @given(LONG_TEXTS, INPUTS, st.sampled_from([0, 20]), st.sampled_from(["characters", "tokens"]))
+@example("日本語の文字。" * 60, ModelInput(Tokenizer(BYTES), 90), 0, "characters")  # three bytes a character
+@example("日本語の文字。" * 60, ModelInput(Tokenizer(WORDLLAMA), 90), 0, "characters")
 def test_no_text_that_is_sent_exceeds_the_limit(text: str, given: ModelInput, overlap: int, unit: ChunkUnit) -> None:
     chunks = cut(text, given, overlap=overlap, unit=unit)
     for chunk in chunks:
