@@ -116,14 +116,19 @@ def _splitter(tokenizer: Tokenizer, size: int, overlap: int, markdown: bool, tri
         return kind.from_tiktoken_model(_OPENAI_MODEL, size, overlap, trim)
     path = tokenizer.path or _wordllama()
     try:
-        vocabulary = json.loads(Path(path).read_bytes())
-        # A file may ask for at most 128 tokens of a text, and every text would fit then.
-        text = json.dumps(vocabulary | {"truncation": None, "padding": None})
-        return kind.from_huggingface_tokenizer_str(text, size, overlap, trim)
+        return kind.from_huggingface_tokenizer_str(_vocabulary(tokenizer.name, path), size, overlap, trim)
     except Exception as error:  # the splitter has no type of its own for them
         raise ConfigurationError(
             f"{path} is not a tokenizer: {error}", "Set INGEST_TOKENIZER to the file tokenizer.json of the model."
         ) from error
+
+
+@lru_cache(2)
+def _vocabulary(name: str, path: str) -> str:  # noqa: ARG001  the name has the hash of the file
+    """The content of a `tokenizer.json`, for a splitter of any size."""
+    vocabulary = json.loads(Path(path).read_bytes())
+    # A file may ask for at most 128 tokens of a text, and every text would fit then.
+    return json.dumps(vocabulary | {"truncation": None, "padding": None})
 
 
 def _wordllama() -> str:

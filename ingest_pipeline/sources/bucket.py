@@ -28,6 +28,7 @@ _MAX_ATTEMPTS = 4
 """Attempts at a request whose response breaks off. The library itself repeats requests that fail earlier."""
 _LAST_ATTEMPT_SECONDS = 60.0
 """Seconds after the first attempt in which further attempts may begin."""
+_FIRST_PAUSE_SECONDS = 0.2
 _RETRY: "RetryConfig" = {
     "max_retries": 4,
     "retry_timeout": timedelta(seconds=30),
@@ -116,6 +117,7 @@ class Bucket:
         failure: Exception | None = None
         latest = time.monotonic() + _LAST_ATTEMPT_SECONDS
         for attempt in range(_MAX_ATTEMPTS):
+            _pause_before(attempt)
             try:
                 answer = self._store.get(obj.key, options=_pinned(obj, start, end))
             except (FileNotFoundError, exceptions.PreconditionError) as error:
@@ -130,7 +132,6 @@ class Bucket:
                 failure = error
                 if time.monotonic() > latest:
                     break
-                time.sleep(0.2 * 2**attempt)
             else:
                 return body
         raise self._unavailable(failure) from failure
@@ -153,13 +154,13 @@ class Bucket:
 
         failure: Exception | None = None
         for attempt in range(_MAX_ATTEMPTS):
+            _pause_before(attempt)
             try:
                 return read_tags(self._store, obj.key)
             except FileNotFoundError as error:
                 raise _changed(obj) from error
             except ConnectionError as error:
                 failure = error
-                time.sleep(0.2 * 2**attempt)
             except _FAILURES as error:
                 raise self._unavailable(error) from error
         raise self._unavailable(failure) from failure
@@ -225,6 +226,12 @@ def _source_object(meta: "ObjectMeta") -> SourceObject:
     if etag and not etag.startswith(('"', "W/")):
         etag = f'"{etag}"'  # listings of Azure and others have no quotes, and the object would seem changed
     return SourceObject(meta["path"], etag, meta["size"], meta["last_modified"])
+
+
+def _pause_before(attempt: int) -> None:
+    """Wait before a request is repeated, twice as long each time."""
+    if attempt:
+        time.sleep(_FIRST_PAUSE_SECONDS * 2 ** (attempt - 1))
 
 
 def _changed(obj: SourceObject) -> DocumentChangedError:

@@ -7,8 +7,10 @@ import json
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import httpx2
 import pytest
 from obstore.store import S3Store
 
@@ -21,6 +23,7 @@ from ingest_pipeline.maintenance.compaction import compact
 from ingest_pipeline.maintenance.indexing import column_indices, update_indices
 from ingest_pipeline.maintenance.repair import repair
 from ingest_pipeline.planning.source_comparison import Planner
+from ingest_pipeline.sources import bucket
 from tests.support.servers.s3 import S3Server
 from tests.support.world import World, paragraphs
 
@@ -286,13 +289,18 @@ def store(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Store:
     return S3Store(s3.bucket, client_options={"allow_http": True})
 
 
+def wait_for_another_second() -> None:
+    """The store says in whole seconds when an object was modified."""
+    time.sleep(1.01 - time.time() % 1)
+
+
 def test_metadata_of_an_object_is_read_for_changed_objects(world: World, s3: S3Server, store: S3Store) -> None:
     library = declare(world, COLUMNS, source=s3.url("docs"))
     store.put("docs/a.txt", b"Text of a.", attributes={"department": "legal", "tags": "x,y"})
     library.ingest()
     assert values(library, "a.txt") == {"department": "legal", "tags": ["x", "y"]}
     requests = library.embeddings.requests
-    time.sleep(1.1)  # the store says in whole seconds when an object was modified
+    wait_for_another_second()
     store.put("docs/a.txt", b"Text of a.", attributes={"department": "sales"})
     library.ingest()
     assert values(library, "a.txt") == {"department": "sales"}
@@ -301,7 +309,16 @@ def test_metadata_of_an_object_is_read_for_changed_objects(world: World, s3: S3S
 
 
 @pytest.mark.promise("columns")
-def test_tags_of_an_object_are_read_when_the_object_changes(world: World, s3: S3Server, store: S3Store) -> None:
+def test_tags_of_an_object_are_read_when_the_object_changes(
+    world: World, s3: S3Server, store: S3Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    get, trusted = httpx2.get, list[object]()
+
+    def note(*arguments: Any, verify: object = None, **options: Any) -> httpx2.Response:
+        trusted.append(verify)
+        return get(*arguments, verify=verify, **options)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+    monkeypatch.setattr(httpx2, "get", note)
     library = declare(world, COLUMNS, source=s3.url("docs"), columns_from_tags=["department", "tags"])
     store.put("docs/a b+ü.txt", b"Text of a.", attributes={"department": "of the metadata", "year": "2000"})
     s3.tag("docs/a b+ü.txt", department="legal/tax @x", tags="x y", year="1999")
@@ -312,13 +329,15 @@ def test_tags_of_an_object_are_read_when_the_object_changes(world: World, s3: S3
     requests = library.embeddings.requests
     s3.tag("docs/a b+ü.txt", department="sales")
     assert Planner(library.context).plans() == []
-    time.sleep(1.1)  # the store says in whole seconds when an object was modified
+    wait_for_another_second()
     store.put("docs/a b+ü.txt", b"Text of a.")
     s3.tag("docs/a b+ü.txt", department="sales")
     library.ingest()
     assert values(library, "a b+ü.txt") == {"department": "sales"}
     assert library.embeddings.requests == requests
     assert Planner(library.context).plans() == []
+    assert trusted[-1] in trusted[:-1], "no request loads the certificates again"
+    assert None not in trusted
 
 
 @pytest.mark.promise("columns")
@@ -330,9 +349,11 @@ def test_tags_of_an_object_are_read_when_the_object_changes(world: World, s3: S3
         ("403", "permission s3:GetObjectTagging"),
     ],
 )
-def test_tags_that_cannot_be_read_publish_nothing(
-    world: World, s3: S3Server, store: S3Store, fault: str, problem: str
+def test_tags_that_cannot_be_read_publish_nothing(  # noqa: PLR0917  pytest's fixtures come as arguments
+    world: World, s3: S3Server, store: S3Store, fault: str, problem: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(bucket, "time", SimpleNamespace(sleep=pauses.append, monotonic=time.monotonic))
     library = declare(world, COLUMNS, source=s3.url(fault), columns_from_tags=["department"])
     store.put(f"{fault}/a.txt", b"Text of a.")
     s3.tag(f"{fault}/a.txt", department="legal")
@@ -340,6 +361,7 @@ def test_tags_that_cannot_be_read_publish_nothing(
         library.ingest()
     attempts = 1 if fault == "403" else 4
     assert failed == [attempts]
+    assert pauses == [0.2, 0.4, 0.8][: attempts - 1], "twice as long each time, and none after the last attempt"
     with s3.failing("tagging", fault, times=attempts - 1):
         library.ingest()
     assert values(library, "a.txt") == {"department": "legal"}

@@ -39,7 +39,7 @@ def cut(text: str, given: ModelInput, size: int = 200, overlap: int = 0, unit: C
 INPUTS = st.builds(
     ModelInput,
     st.sampled_from([Tokenizer(BYTES), Tokenizer(WORDLLAMA)]),
-    st.integers(90, 400),
+    st.sampled_from([90, 151, 400]),  # each number of tokens needs a splitter, which reads the vocabulary
     st.sampled_from(["", "passage: ", "título: "]),
     st.booleans(),
 )
@@ -66,7 +66,7 @@ def test_no_text_that_is_sent_exceeds_the_limit(text: str, given: ModelInput, ov
 
 
 @proved
-@given(TEXTS, st.sampled_from([BYTES, WORDLLAMA]), st.integers(50, 120))
+@given(TEXTS, st.sampled_from([BYTES, WORDLLAMA]), st.sampled_from([50, 77, 120]))
 def test_a_chunk_has_at_most_so_many_tokens(text: str, name: str, size: int) -> None:
     for chunk in cut(text, ModelInput(Tokenizer(name)), size, unit="tokens"):
         assert len(chunk.text.encode()) <= size or Tokenizer(name).fits(chunk.text, size)

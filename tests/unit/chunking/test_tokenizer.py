@@ -77,7 +77,7 @@ def test_every_character_is_within_the_bound(step: int) -> None:
 
 
 @counted
-@given(WORDS, st.integers(40, 120))
+@given(WORDS, st.sampled_from([40, 63, 120]))  # each number needs a splitter, which reads the vocabulary
 def test_a_text_fits_if_it_has_no_more_tokens(text: str, most: int) -> None:
     fits = Tokenizer(WORDLLAMA).fits(text, most)
     # Texts that normalization makes longer are not counted if they have few bytes.
@@ -112,6 +112,14 @@ def test_the_identity_of_a_file_is_its_content(tmp_path: Path) -> None:
     before = Tokenizer.of(one).name
     write(tmp_path / "one.json", version="2.0")
     assert Tokenizer.of(one).name != before
+
+
+def test_a_vocabulary_is_read_once_for_all_sizes(tmp_path: Path) -> None:
+    found = Tokenizer.of(write(tmp_path / "tokenizer.json"))
+    vocabulary = module._vocabulary  # pyright: ignore[reportPrivateUsage]
+    before = vocabulary.cache_info().misses
+    assert [found.fits("the class of an object is the type of it", most) for most in (3, 4, 30)] == [False, False, True]
+    assert vocabulary.cache_info().misses == before + 1
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[]", "no json", '{"model": {"type": "None"}}'])
