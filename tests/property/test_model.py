@@ -310,7 +310,7 @@ def run(world: World, tmp_path: Path, examples: int, machine: type[Corpus] = Cor
 @pytest.mark.promise("rollbacks", "any-order", "empty-files")
 @pytest.mark.timeout(1800)
 def test_the_corpus_is_what_the_model_says(world: World, tmp_path: Path) -> None:
-    run(world, tmp_path, examples=12)
+    run(world, tmp_path, examples=8)
 
 
 @pytest.mark.promise("gates", "any-order")

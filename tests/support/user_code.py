@@ -89,7 +89,7 @@ def print_answers() -> ParsedDocument:
 WRONG_RESULTS: Mapping[str, Callable[[], object]] = {
     **{what: partial(misbehave, what) for what in ("raise", "exit", "die", "hang", "spin")},
     "many": lambda: ParsedDocument(TextPiece("") for _ in range(10_000_000)),
-    "huge": lambda: ParsedDocument([TextPiece("x" * (1 << 30))]),
+    "huge": lambda: ParsedDocument([TextPiece("x" * 120_000_000)]),
     "endless": lambda: ParsedDocument(iter(lambda: TextPiece("x" * 1_000_000), None)),
     "greedy": lambda: ParsedDocument([TextPiece(str(len([bytearray(1 << 20) for _ in range(4096)])))]),
     "print": print_answers,
@@ -256,7 +256,7 @@ WRONG_ENRICHMENTS: Mapping[str, Callable[[], object]] = {
     "cost": lambda: Enrichment({}, cost=cast("Decimal", 0.5), currency="EUR"),
     "currency": lambda: Enrichment({}, cost=Decimal(1), currency="euros"),
     "infinite": lambda: Enrichment({}, cost=Decimal("inf"), currency="EUR"),
-    "many": lambda: {"value": list(range(10_000_000))},
+    "many": lambda: {"value": list(range(200_000))},
     "none": lambda: None,
 }
 

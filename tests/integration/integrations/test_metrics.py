@@ -118,7 +118,7 @@ def test_the_server_answers_scrapes_and_refuses_other_paths(world: World) -> Non
     world.put("a.txt", "alpha")
     world.ingest()
     server = metrics_server(world.database, "127.0.0.1", 0)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     url = f"http://127.0.0.1:{server.server_port}"
     try:
         with urllib.request.urlopen(f"{url}/metrics") as answer:  # noqa: S310  an address of this test

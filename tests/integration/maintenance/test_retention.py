@@ -237,12 +237,13 @@ def test_a_reader_at_a_kept_version_sees_the_same_through_maintenance(world: Wor
 
 
 @pytest.mark.promise("maintenance")
-def test_disk_use_stays_near_the_live_data_over_many_edits(world: World, tmp_path: Path) -> None:
-    for number in range(60):
+@pytest.mark.parametrize("edits", [12, pytest.param(30, marks=pytest.mark.soak)])
+def test_disk_use_stays_near_the_live_data_over_many_edits(world: World, tmp_path: Path, edits: int) -> None:
+    for number in range(2 * edits):
         world.put(f"{number}.txt", paragraphs(f"large{number}", 10))
     world.ingest()
     used: list[int] = []
-    for number in range(30):
+    for number in range(edits):
         world.put(f"{number}.txt", paragraphs(f"edit{number}", 10))
         world.ingest([f"{number}.txt"])
         if number % 6 == 5:

@@ -370,6 +370,7 @@ def test_a_server_that_is_used_does_not_end(server: EmbeddedPostgres, monkeypatc
     assert server.postmaster_pid() == pid
 
 
+@pytest.mark.usefixtures("server")
 def test_a_forked_child_is_no_user_until_it_starts(directory: Path) -> None:
     assert output_of(FORKING_USER, directory) == "runs while its user lives: True, after: False"
 

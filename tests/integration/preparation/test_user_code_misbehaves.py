@@ -17,7 +17,7 @@ from tests.support.servers.databases import empty_database
 from tests.support.world import World, collect_all, mark_served, paragraphs, submit_all
 
 MODULE = "tests.support.user_code"
-_SECONDS = 4
+_SECONDS = 2
 _PARSED = "surrogate columns infinite name page heading bytes strings none many huge endless greedy"
 _CUT = "backward again overlap outside negative empty text float tuples none many"
 _ENRICHED = "columns usage cost currency infinite none many"

@@ -191,14 +191,18 @@ def test_rolling_back_further_updates_the_hold(edited: World) -> None:
     assert held(edited) == []
 
 
-def test_a_large_document_streams_in_several_files(world: World) -> None:
-    world.put("large.txt", paragraphs("large", 4200))
+def test_a_large_document_streams_in_several_files(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ingest_pipeline.preparation.writing.write_stage._ROWS_PER_FILE", 256)
+    monkeypatch.setattr("ingest_pipeline.saga.rollback._ROWS_PER_FILE", 256)
+    world.put("large.txt", paragraphs("large", 600))
     world.put("a.txt", FIRST["a.txt"])
     world.ingest()
+    assert len(world.corpus.table.fragments(world.head)) > 2
     world.put("large.txt", EDITED)
     world.ingest()
     world.roll_back(2)
     assert rows_at(world, world.head) == rows_at(world, 2)
+    assert len(world.corpus.table.fragments(world.head)) > 2
     world.check_nothing_left()
     world.put("large.txt", paragraphs("last", 1))
     world.ingest()

@@ -94,8 +94,7 @@ def test_a_name_that_cannot_be_addressed_on_a_later_page_repeats_and_loses_nothi
 ) -> None:
     monkeypatch.setattr("ingest_pipeline.sources.bucket._PAGE_OBJECTS", 100)
     names = [f"{number:04}" for number in range(1010)]
-    for name in names:
-        s3.put(f"pages/{name}", b"x")
+    s3.fill([f"pages/{name}" for name in names])
     s3.put("pages/1005//x", b"x")
     assert [obj.key for obj in ObjectSource(s3.url("pages")).list()] == sorted([*names, "1005//x"])
 
@@ -265,8 +264,7 @@ def test_a_bucket_that_does_not_exist_is_not_treated_as_empty() -> None:
 
 def test_a_source_that_disappears_while_it_is_listed_is_an_error(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
     quick(monkeypatch)
-    for number in range(1100):
-        s3.put(f"long/{number:04}", b"x")
+    s3.fill([f"long/{number:04}" for number in range(1100)])
     with TcpProxy("127.0.0.1", s3.port) as proxy:
         set_environment(monkeypatch, s3.env_through(proxy.port))
         listing = ObjectSource(s3.url("long")).list()

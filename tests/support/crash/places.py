@@ -312,7 +312,7 @@ PROTOCOLS: tuple[tuple[dict[Boundary, int], ...], ...] = (
     (DROP,),
 )
 """Kinds of work by how they commit. The first three commit rows, values of columns, and columns."""
-_EVERY_COMMIT = 4
+_EVERY_COMMIT = 8
 
 
 def shared_places(kind: dict[Boundary, int]) -> list[ParameterSet]:
@@ -323,7 +323,7 @@ def shared_places(kind: dict[Boundary, int]) -> list[ParameterSet]:
     no commit of rows passes the boundary. Otherwise the sides alternate from one way to commit to the next.
 
     Every kind of work dies on both sides of its last COMMIT, which decides the outcome. Of the COMMITs before the last,
-    every fourth one is included.
+    every eighth one is included.
 
     Args:
         kind: The passages of one of `PROTOCOLS`.

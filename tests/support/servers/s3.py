@@ -7,7 +7,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from html import escape, unescape
 from pathlib import Path
@@ -121,6 +121,10 @@ class S3Server:
     def put(self, key: str, body: bytes) -> None:
         """Store an object under any key at all; client libraries refuse some."""
         self._request("PUT", f"/{self.bucket}/{quote(key)}", body)
+
+    def fill(self, keys: Sequence[str]) -> None:
+        """Store many objects of one byte, in a fraction of the time that a request for each would take."""
+        self._tell({"bucket": self.bucket, "keys": list(keys)})
 
     def tag(self, key: str, **tags: str) -> None:
         """Give an object other tags."""

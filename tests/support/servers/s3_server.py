@@ -6,6 +6,7 @@ input::
     {"rate": 0.07, "seed": 7}     fail this share of the requests from now on; the answer counts requests and faults
     {"rules": [...]}              fail matching requests from now on, see `Rule`; the answer counts the faults by rule
     {"log": true}                 the requests since the last such command, as ``METHOD /bucket/key?query``
+    {"bucket": "b", "keys": [..]} store an object of one byte under each key, without a request
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from random import Random
 from typing import Any, NoReturn
 
 from moto import backends
+from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.moto_server import threaded_moto_server
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication
 
@@ -85,6 +87,9 @@ class Faults:
                 log = list(self._log)
                 self._log.clear()
                 return log
+            if "keys" in command:
+                store = backends.get_backend("s3")[DEFAULT_ACCOUNT_ID]["aws"]
+                return [store.put_object(command["bucket"], key, b"x").name for key in command["keys"]]
             self._rate, self._random = command["rate"], Random(command["seed"])
             return dict(self._counts)
 

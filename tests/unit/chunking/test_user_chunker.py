@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from ingest_pipeline.chunking import user_chunker_role
 from ingest_pipeline.chunking.base import Span
 from ingest_pipeline.chunking.user_chunker import UserChunker
 from ingest_pipeline.chunking.user_chunker_role import checked
@@ -64,9 +65,10 @@ def test_nonsense_fails_its_document_alone(what: str, problem: str) -> None:
     assert [chunk.text for chunk in chunks("fine")] == ["fine"]
 
 
-def test_too_many_spans_are_refused() -> None:
-    text = "x" * 600_000
-    with pytest.raises(InvalidResultError, match="more than 500000 chunks"):
+def test_too_many_spans_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(user_chunker_role, "MAX_SPANS", 500)
+    text = "x" * 600
+    with pytest.raises(InvalidResultError, match="more than 500 chunks"):
         checked((Span(at, at + 1) for at in range(len(text))), text, 100, 0)
 
 

@@ -61,7 +61,7 @@ def test_the_parser_of_a_document_is_that_of_its_suffix() -> None:
         ("spin", "which took more than 1 seconds"),
         ("recurse", "which raised RecursionError"),
         ("many", "which returned more than 100000 pieces"),
-        ("huge", "which returned more than 100000000 bytes of text|needed more than 2147483648 bytes of memory"),
+        ("huge", "which returned more than 100000000 bytes of text"),
         ("endless", "which returned more than 100000000 bytes of text"),
         ("greedy", "which needed more than 2147483648 bytes of memory"),
         ("surrogate", "which returned text that is not valid Unicode"),

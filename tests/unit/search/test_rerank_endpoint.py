@@ -21,6 +21,7 @@ from ingest_pipeline.errors import (
     RerankerResponseError,
     RerankerUnavailableError,
 )
+from ingest_pipeline.search import rerank_endpoint
 from ingest_pipeline.search.rerank_endpoint import RerankEndpoint, RerankSettings, read_scores
 
 Answer = Callable[[dict[str, Any]], tuple[int, object]]
@@ -53,11 +54,16 @@ class Server:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}/rerank"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 
     def close(self) -> None:
         self._server.shutdown()
         self._server.server_close()
+
+
+@pytest.fixture(autouse=True)
+def _no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rerank_endpoint, "_FIRST_WAIT_SECONDS", 0.01)
 
 
 @pytest.fixture
