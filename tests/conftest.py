@@ -7,6 +7,7 @@ import itertools
 import multiprocessing.util
 import os
 import signal
+import tempfile
 from collections.abc import Generator
 from contextlib import suppress
 from multiprocessing import parent_process
@@ -20,15 +21,16 @@ from ingest_pipeline.planning import backoff, run_backoff
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.postgres.durability import REQUIRE_FSYNC
 from ingest_pipeline.postgres.embedded.server import EmbeddedPostgres
+from tests.support.dagster.preloaded import end_of_start, fork_test_processes
 from tests.support.environment import restored_environment
+from tests.support.memory import keep_temporary_files_in_memory
 from tests.support.mutants import apply_from_environment
 from tests.support.servers import pooler
 from tests.support.servers.databases import (
-    SMALL_DATABASES,
-    TEST_RIGHTS,
+    NEW_SERVER,
+    copy_new_server,
     copy_of,
     empty_database,
-    folder_of_server,
     has_ended,
     hash_password_once,
 )
@@ -39,6 +41,9 @@ from tests.support.world import World
 from tools import figures
 
 apply_from_environment()
+end_of_start()
+_memory = keep_temporary_files_in_memory()
+_FAILED = pytest.StashKey[int]()
 
 # A shell starts background jobs with SIGINT ignored. Dagster gives SIGTERM the same handler at the end of a run, and
 # the servers that a test starts would inherit it and not stop.
@@ -136,16 +141,18 @@ def postgres_folder() -> Generator[Path]:
     if running := os.environ.get("TEST_POSTGRES"):
         yield Path(running)
         return
-    directory = folder_of_server()
+    directory = Path(tempfile.mkdtemp(prefix="server-"))
     yield directory / "postgres"
     # Many databases are many thousand files. Nobody has to wait until they are gone.
     os.posix_spawnp("rm", ["rm", "-rf", str(directory)], os.environ, setsid=True)
 
 
 @pytest.fixture(scope="session")
-def postgres_server(postgres_folder: Path) -> Generator[EmbeddedPostgres]:
+def postgres_server(postgres_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Generator[EmbeddedPostgres]:
     """A server that the tests may restart."""
-    server = EmbeddedPostgres(postgres_folder, prepare=(*TEST_RIGHTS, *SMALL_DATABASES))
+    if "PYTEST_XDIST_WORKER" in os.environ and not postgres_folder.exists():
+        copy_new_server(tmp_path_factory.getbasetemp().parent / "new-server", postgres_folder)
+    server = EmbeddedPostgres(postgres_folder, prepare=NEW_SERVER)
     hash_password_once(server.start())
     yield server
     if not os.environ.get("TEST_POSTGRES") and (pid := server.postmaster_pid()):
@@ -260,17 +267,22 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     return report
 
 
-def pytest_unconfigure() -> None:
+def pytest_unconfigure(config: pytest.Config) -> None:
     """Let multiprocessing remove its folder now: some processes of pytest-xdist end without Python's exit.
 
-    A mutant's test runs in a forked process, which shares the folder with its parent.
+    A mutant's test runs in a forked process, which shares the folder with its parent. The files of the tests are
+    removed too, unless one failed; a later run removes those then.
     """
     if parent_process() is None:
         multiprocessing.util._exit_function()  # type: ignore[attr-defined]  # it does nothing when called again
+    if _memory is not None and not config.stash.get(_FAILED, 0):
+        # Nobody has to wait until so many files are gone.
+        os.posix_spawnp("rm", ["rm", "-rf", str(_memory)], os.environ, setsid=True)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Keep the figures of a whole run; a part of one says nothing."""
+    session.config.stash[_FAILED] = session.testsfailed
     told_to: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
     if told_to is not None:
         told_to["figures"] = figures.counted()
@@ -279,6 +291,12 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if whole and not os.environ.get("MUTANT"):
         soak = session.config.option.markexpr == "soak"
         figures.write(session.testscollected - session.testsfailed, session.testsfailed, soak=soak)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes() -> None:
+    """Import what the tests need once, instead of once in each process of pytest-xdist."""
+    fork_test_processes()
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.dagster.preloaded import without_preloaded
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -20,7 +22,7 @@ def blow(directory: Path, *arguments: str, timeout: float) -> dict[str, Any]:
     done = subprocess.run(
         [sys.executable, "-m", "tools.storm", "--json", str(figures), *arguments],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env=without_preloaded({**os.environ, "PYTHONPATH": str(ROOT)}),  # a storm finds its processes below its own
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -72,7 +72,8 @@ def test_dg_lists_scaffolds_and_checks(project: Project) -> None:
     assert checked.returncode == 0, checked.stdout + checked.stderr
     assert "All component YAML validated" in checked.stdout
     assert "All definitions loaded" in checked.stdout
-    written.write_text(written.read_text().replace("source:", "sauce:"))
+    for found in written.parents[1].rglob("defs.yaml"):  # of several components of a type, dg checks the last it finds
+        found.write_text(found.read_text().replace("source:", "sauce:"))
     refused = project.run("dg", "check", "yaml")
     assert refused.returncode != 0
     assert "sauce" in refused.stdout + refused.stderr

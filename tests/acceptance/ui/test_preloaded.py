@@ -32,6 +32,17 @@ def test_it_has_the_arguments_files_folder_and_environment_of_its_process(tmp_pa
     assert process.returncode == 7
 
 
+def test_a_process_of_pytest_xdist_is_forked_although_it_has_flags(tmp_path: Path) -> None:
+    command = [sys.executable, "-u", "-c", "import sys;exec(eval(sys.stdin.readline()))"]
+    with subprocess.Popen(
+        command, env=preloaded(os.environ), cwd=tmp_path, text=True, stdout=subprocess.PIPE, stdin=subprocess.PIPE
+    ) as process:
+        printed, _ = process.communicate("'import os, sys; print(os.getpid(), sys.stdin.read())'\ntext")
+    child, read = printed.split()
+    assert int(child) != process.pid, "it is forked from the preloaded process"
+    assert read == "text"
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_it_ends_by_the_signal_that_ends_its_process(tmp_path: Path, number: signal.Signals) -> None:
     with started("print(os.getpid(), flush=True); time.sleep(600)", folder=tmp_path) as process:

@@ -22,6 +22,7 @@ from typing import Any
 from ingest_pipeline import failpoints
 from ingest_pipeline.errors import IngestError
 from ingest_pipeline.failpoints import Boundary
+from tests.support.dagster.preloaded import of_the_run
 from tools import figures
 
 # pytest imports the tests without their root on the path, but the server needs the root there.
@@ -63,7 +64,7 @@ class Outcome:
 def forked(work: Callable[..., None], *arguments: object, daemon: bool = False) -> ForkServerProcess:
     """Start a process that calls a function, and that has imported the package already."""
     process = _context.Process(target=work, args=arguments, daemon=daemon)
-    with _root_on_path():
+    with _environment_of_server():
         process.start()
     return process
 
@@ -158,12 +159,15 @@ def _state(pid: int) -> str:
 
 
 @contextmanager
-def _root_on_path() -> Generator[None]:
-    before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = str(_ROOT)
+def _environment_of_server() -> Generator[None]:
+    added = {"PYTHONPATH": str(_ROOT)}
+    added |= of_the_run({**os.environ, **added})
+    before = {name: os.environ.get(name) for name in added}
+    os.environ.update(added)
     try:
         yield
     finally:
-        os.environ.pop("PYTHONPATH")
-        if before is not None:
-            os.environ["PYTHONPATH"] = before
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value

@@ -20,7 +20,9 @@ import tests.support.crash.jobs
 from ingest_pipeline.embedding.certificates import trusted_certificates
 from ingest_pipeline.postgres.sql import migrations, query
 from ingest_pipeline.processes import is_heap_frozen
+from tests.support.dagster.preloaded import end_of_start
 
+end_of_start()
 trusted_certificates()
 migrations()
 query("keepalive")

@@ -3,6 +3,8 @@
 A process of Dagster takes two to three seconds of CPU to import what it uses. `ingest-pipeline ui` starts five of them,
 and a sixth for each run. What the forked children do is unchanged. A test that kills the processes of Dagster starts
 plain ones.
+
+The processes of pytest-xdist, and the servers from which tests of deaths fork their children, are forked from it too.
 """
 
 from __future__ import annotations
@@ -31,6 +33,8 @@ _LENGTH_BYTES = 8
 _MAX_FILES = 64
 _ABOVE_ALL_FILES = 1000
 _PR_SET_PDEATHSIG = 1
+_RUNS = "PRELOADED_PYTHON_OF_THE_RUN"
+"""The variable that has the address of the preloaded process of a test run."""
 _MODULES = (
     "dagster",
     "dagster._cli",
@@ -57,7 +61,44 @@ _MODULES = (
     "multiprocessing.spawn",
     "openai.resources.embeddings",
     "uvicorn",
+    # What the tests themselves import.
+    "boto3",
+    "hypothesis.stateful",
+    "langchain_core.retrievers",
+    "markdown_it",
+    "mcp.client.stdio",
+    "playwright.sync_api",
+    "pytest",
+    "tokenizers",
 )
+
+
+def fork_test_processes() -> None:
+    """Let the processes of pytest-xdist, which this process starts next, be forked from the preloaded one."""
+    os.environ.update({**preloaded(os.environ), _RUNS: _address()})
+
+
+def of_the_run(environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables with which a process is forked from the preloaded one, if the test run has one."""
+    if _RUNS not in environment:
+        return {}
+    return {name: value for name, value in preloaded(environment).items() if environment.get(name) != value}
+
+
+def without_preloaded(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment, for a process that starts its own children as usual."""
+    return {name: value for name, value in environment.items() if name != _RUNS}
+
+
+def end_of_start() -> None:
+    """Let the children of a process that was forked itself be started as usual."""
+    os.environ.pop("PRELOADED_PYTHON", None)
+    path = [folder for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep) if folder != str(_STARTUP)]
+    if any(path):
+        os.environ["PYTHONPATH"] = os.pathsep.join(path)
+    else:
+        os.environ.pop("PYTHONPATH", None)
+    sys.path[:] = [folder for folder in sys.path if folder != str(_STARTUP)]
 
 
 def preloaded(environment: Mapping[str, str]) -> dict[str, str]:
@@ -69,6 +110,8 @@ def preloaded(environment: Mapping[str, str]) -> dict[str, str]:
 @cache
 def _address() -> str:
     """The name of the socket of the one preloaded process of a test run, which ends with the run."""
+    if known := os.environ.get(_RUNS):
+        return known
     run = os.environ.get("PYTEST_XDIST_TESTRUNUID")
     owner = os.getppid() if run else os.getpid()
     address = f"preloaded-{run or owner}"
@@ -82,7 +125,8 @@ def _address() -> str:
         os.set_inheritable(listener.fileno(), True)
         arguments = [sys.executable, "-m", "tests.support.dagster.preloaded", str(listener.fileno()), str(owner)]
         environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[3])}
-        os.posix_spawn(sys.executable, arguments, environment, setsid=True)
+        nothing = (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)
+        os.posix_spawn(sys.executable, arguments, environment, file_actions=[nothing], setsid=True)
     return address
 
 
@@ -194,7 +238,8 @@ def _main() -> None:
     with socket.socket(fileno=int(sys.argv[1])) as listener:
         gc.disable()
         for module in _MODULES:
-            importlib.import_module(module)
+            with suppress(ImportError):  # of an extra that is not installed; who needs it says so
+                importlib.import_module(module)
         warnings.filterwarnings("ignore", "lance is not fork-safe")  # it is before its first use
         gc.freeze()  # what the children share would be copied if the garbage collector visited it
         gc.enable()

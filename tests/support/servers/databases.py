@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import os
-import shutil
-import tempfile
+import subprocess
 from pathlib import Path
 
 import psycopg
 
-from ingest_pipeline.processes import is_running
+from ingest_pipeline.postgres.embedded.server import EmbeddedPostgres
 from ingest_pipeline.reporting.dagster_schema import DAGSTER_SCHEMA
 from tests.support.servers import pooler
 
@@ -29,13 +29,13 @@ SMALL_DATABASES = (
     "ALTER SYSTEM SET max_wal_size = '256MB'",
 )
 """Further statements for a server with many small databases that live for seconds."""
+NEW_SERVER = (*TEST_RIGHTS, *SMALL_DATABASES)
+"""The statements for a server of the test run."""
 _CAN_HASH_ONCE = 160_000
 _UNUSED = """
 SELECT datname FROM pg_database d
 WHERE datname = ANY(%s) AND NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.datname = d.datname)
 """
-_MEMORY = Path("/dev/shm")  # noqa: S108
-_MEMORY_BYTES = 8 << 30
 _numbers = itertools.count()
 _ended: set[str] = set()
 
@@ -70,18 +70,23 @@ def empty_database(postgres: str, entrance: str) -> str:
     return f"{entrance.rpartition('/')[0]}/{name}"
 
 
-def folder_of_server() -> Path:
-    """Create a folder for the files of a server: in memory if there is much of it.
+def copy_new_server(template: Path, folder: Path) -> None:
+    """Copy the files of a new server, which the first process of a test run makes: that takes a second.
 
-    A database is four hundred files. On a disk, creating them is half of the CPU of a small test.
+    Args:
+        template: The files that all processes of the run copy.
+        folder: Folder of the copy.
     """
-    prefix = "ingest-pipeline-tests-"
-    if not _MEMORY.is_dir() or shutil.disk_usage(_MEMORY).free < _MEMORY_BYTES:
-        return Path(tempfile.mkdtemp(prefix=prefix))
-    for left in _MEMORY.glob(f"{prefix}*"):
-        if not is_running(int(left.name.split("-")[3])):
-            shutil.rmtree(left, ignore_errors=True)
-    return Path(tempfile.mkdtemp(prefix=f"{prefix}{os.getpid()}-", dir=_MEMORY))
+    with template.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not template.exists():
+            made = template.with_suffix(".made")
+            server = EmbeddedPostgres(made, prepare=NEW_SERVER)
+            server.start()
+            server.release()
+            (made / "port").unlink()
+            made.rename(template)
+    subprocess.run(["cp", "-a", template, folder], check=True)
 
 
 def has_ended(url: str) -> None:

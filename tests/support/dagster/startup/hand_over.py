@@ -16,6 +16,9 @@ from types import FrameType
 
 _FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _LENGTH_BYTES = 8
+_WORKER = "import sys;exec(eval(sys.stdin.readline()))"
+"""The program of each process of pytest-xdist, which gets the rest from the process that started it."""
+_FORK_SERVER = "multiprocessing.forkserver"
 
 
 def to_preloaded_python(address: str) -> None:
@@ -24,8 +27,9 @@ def to_preloaded_python(address: str) -> None:
     Args:
         address: Name of the abstract socket of `tests.support.dagster.preloaded`.
     """
-    if "INGEST_FAILPOINTS" in os.environ or not _is_wanted(sys.orig_argv[1:]):  # they are read by an import
-        return
+    arguments = _without_flags(sys.orig_argv[1:])
+    if "INGEST_FAILPOINTS" in os.environ or "MUTANT" in os.environ or not _is_wanted(arguments):
+        return  # an import reads these variables
     files = _open_files()
     server = socket.socket(socket.AF_UNIX)
     try:
@@ -34,7 +38,7 @@ def to_preloaded_python(address: str) -> None:
         server.close()
         return
     request = {
-        "arguments": sys.orig_argv[1:],
+        "arguments": arguments,
         "environment": dict(os.environ),
         "folder": os.getcwd(),  # noqa: PTH109  pathlib takes a hundredth of a second to import
         "path": sys.path,
@@ -62,13 +66,22 @@ def to_preloaded_python(address: str) -> None:
     os._exit(os.waitstatus_to_exitcode(status))
 
 
+def _without_flags(arguments: list[str]) -> list[str]:
+    """The arguments from the program on, for those programs that pytest-xdist and multiprocessing start with flags."""
+    at = arguments.index("-c") if "-c" in arguments else 0
+    flags, program = arguments[:at], arguments[at + 1 : at + 2]
+    is_known = program == [_WORKER] or any(_FORK_SERVER in text for text in program)
+    return arguments[at:] if is_known and all(flag.startswith("-") for flag in flags) else arguments
+
+
 def _is_wanted(arguments: list[str]) -> bool:
     """Whether the preloaded modules are those that the process would import."""
     match arguments:
         case ["-m", module, *_]:
             return module.partition(".")[0] in {"dagster", "dagster_webserver", "ingest_pipeline"}
         case ["-c", program, *_]:
-            return "dagster" in program or "multiprocessing.spawn" in program
+            names = ("dagster", "multiprocessing.spawn", _FORK_SERVER, _WORKER)
+            return any(name in program for name in names)
         case [script, *_]:
             return os.path.basename(script) in {"dagster", "dg", "ingest-pipeline"}  # noqa: PTH119  as above
         case _:
