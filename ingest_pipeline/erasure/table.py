@@ -28,8 +28,9 @@ from ingest_pipeline.lance.chunk_table import table_columns
 from ingest_pipeline.lance.erasing import SegmentRemoval, VersionContent, content_of, rows_of
 from ingest_pipeline.lance.filters import one_of
 from ingest_pipeline.maintenance.indexing import DOCUMENT_INDICES, column_indices, replace_segments
+from ingest_pipeline.maintenance.retention import count_publications
 from ingest_pipeline.maintenance.sweep import sweep
-from ingest_pipeline.postgres.catalog import documents, gates, prepared_documents
+from ingest_pipeline.postgres.catalog import documents, gates, history, prepared_documents
 from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.postgres.ledger import erasures, sagas
 from ingest_pipeline.postgres.ledger.sagas import SagaKind
@@ -246,10 +247,11 @@ def _remove_versions(corpus: Corpus, files: Collection[str], done: Cleansed) -> 
     for versions in (with_words, [version for version, has_rows in with_rows.items() if has_rows]):
         if not versions:
             continue
+        count_publications(corpus, head, versions)
         with corpus.database.transaction() as connection:
             lock(connection, corpus)
             with boundary(Boundary.RETIRED):
-                erasures.retire(connection, corpus.generation, versions)
+                history.retire_versions(connection, corpus.generation, head, versions)
         corpus.table.remove_versions(versions)
         done.versions += len(versions)
 

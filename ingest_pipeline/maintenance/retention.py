@@ -9,8 +9,9 @@ without the lock. If the process dies at any point, the next maintenance continu
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.failpoints import Boundary, boundary
@@ -58,7 +59,7 @@ def retain(corpus: Corpus, retention: Retention) -> RetentionReport:
 
     with corpus.database.transaction() as connection:
         oldest = oldest_needed(connection)
-    _in_steps(corpus, oldest, history.count_publications, _PUBLICATIONS_AT_ONCE)
+    count_publications(corpus, oldest)
     with corpus.database.transaction() as connection:
         # Under the lock, so that no saga is planned on a version that is just being retired.
         lock(connection, corpus)
@@ -72,6 +73,18 @@ def retain(corpus: Corpus, retention: Retention) -> RetentionReport:
         corpus.table.remove_versions(gone)
         log.info("corpus %s: removed %d versions before %d", corpus.generation, len(gone), oldest)
     return RetentionReport(oldest, len(gone), documents)
+
+
+def count_publications(corpus: Corpus, before: int, among: Collection[int] | None = None) -> None:
+    """Keep the counts of publications that will be retired, in small transactions without the lock.
+
+    Args:
+        corpus: The corpus.
+        before: The first version that is not retired.
+        among: The versions to retire. None: all before that one.
+    """
+    count = partial(history.count_publications, among=among)
+    _in_steps(corpus, before, count, _PUBLICATIONS_AT_ONCE)
 
 
 def _forget_documents(corpus: Corpus, oldest: int) -> int:

@@ -69,7 +69,7 @@ EFFECTS: dict[str, dict[str, str]] = {
         "change_message_visibility_batch": "NOTICES_EXTENDED",
     },
     "maintenance/retention.py": {"retire_versions": "RETIRED"},
-    "erasure/table.py": {"retire": "RETIRED", "record_fragment": "FRAGMENT_RECORDED"},
+    "erasure/table.py": {"retire_versions": "RETIRED", "record_fragment": "FRAGMENT_RECORDED"},
     "reporting/erasure.py": {"_clean": "DAGSTER_ERASED", "_remove": "DAGSTER_ERASED", "_rewrite": "DAGSTER_ERASED"},
     "postgres/database.py": {"_commit": "COMMIT"},
     "preparation/vectors/requests.py": {"embed": "BATCH_SENT", "record_batch": "BATCH_RECORDED"},

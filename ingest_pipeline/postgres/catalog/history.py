@@ -114,21 +114,36 @@ def oldest_needed(
     return int(row["version"])
 
 
-def count_publications(connection: Connection, generation: str, oldest: int, limit: int) -> int:
-    """Keep the counts of at most ``limit`` publications before a version. Return for how many they were kept."""
-    values = {"generation": generation, "oldest": oldest, "limit": limit}
-    return connection.execute(query("count_publications"), values).rowcount
+def count_publications(
+    connection: Connection, generation: str, before: int, limit: int, among: Collection[int] | None = None
+) -> int:
+    """Keep the counts of at most ``limit`` publications that will be retired. Return for how many they were kept.
+
+    Args:
+        connection: Connection of the caller's transaction, which need not hold the lock.
+        generation: Generation of the versions.
+        before: The first version that is not retired.
+        limit: The number of publications.
+        among: The versions to retire. None: all before that one.
+    """
+    values = {"generation": generation, "before": before, "limit": limit}
+    return connection.execute(query("count_publications"), {**values, "among": _listed(among)}).rowcount
 
 
-def retire_versions(connection: Connection, generation: str, oldest: int) -> None:
-    """Mark the versions before the oldest needed one as retired. The counts of their publications are kept already.
+def retire_versions(connection: Connection, generation: str, before: int, among: Collection[int] | None = None) -> None:
+    """Mark versions as retired. The counts of their publications are kept already.
 
     Args:
         connection: Connection of a transaction that holds the lock of the generation.
         generation: Generation of the versions.
-        oldest: The oldest version that is needed.
+        before: The first version that is not retired.
+        among: The versions to retire. None: all before that one.
     """
-    connection.execute(query("retire_versions"), {"generation": generation, "oldest": oldest})
+    connection.execute(query("retire_versions"), {"generation": generation, "before": before, "among": _listed(among)})
+
+
+def _listed(versions: Collection[int] | None) -> list[int] | None:
+    return None if versions is None else list(versions)
 
 
 def known_names(connection: Connection, generation: str, names: Sequence[str]) -> set[str]:

@@ -222,11 +222,6 @@ def remove_results(connection: Connection, corpus: str) -> int:
     return extension_results.forget_results(connection, corpus)
 
 
-def retire(connection: Connection, generation: str, versions: Sequence[int]) -> None:
-    """Mark the publications of some versions as no longer retained."""
-    connection.execute(query("retire_some"), {"generation": generation, "versions": list(versions)})
-
-
 def tables_of(connection: Connection, schema: str) -> list[str]:
     """The tables of a schema that this role may read."""
     rows = connection.execute(query("tables_of_schema"), {"schema": schema})

@@ -577,7 +577,8 @@ INSERT INTO ingest_pipeline.retired_publication (saga, documents, removed, chunk
 SELECT s.id, brought.documents, brought.removed, brought.chunks, brought.cached
 FROM (
     SELECT id FROM ingest_pipeline.saga
-    WHERE generation = %(generation)s AND state = 'published' AND NOT retired AND published_version < %(oldest)s
+    WHERE generation = %(generation)s AND state = 'published' AND NOT retired AND published_version < %(before)s
+      AND (%(among)s::bigint[] IS NULL OR published_version = ANY(%(among)s))
       AND NOT EXISTS (SELECT 1 FROM ingest_pipeline.retired_publication r WHERE r.saga = saga.id)
     ORDER BY published_version LIMIT %(limit)s
 ) AS s
@@ -591,7 +592,8 @@ ON CONFLICT (saga) DO NOTHING
 -- retire_versions --
 -- Under the lock, so their documents were counted before.
 UPDATE ingest_pipeline.saga SET retired = true
-WHERE generation = %(generation)s AND state = 'published' AND NOT retired AND published_version < %(oldest)s
+WHERE generation = %(generation)s AND state = 'published' AND NOT retired AND published_version < %(before)s
+  AND (%(among)s::bigint[] IS NULL OR published_version = ANY(%(among)s))
 
 -- forget_superseded --
 -- A row stays, without a reader, as long as a row that is needed shares its chunk rows.
@@ -1604,20 +1606,6 @@ UPDATE ingest_pipeline.saga SET error = 'erased' WHERE generation = %(generation
 -- erase_run_failures --
 UPDATE ingest_pipeline.run_failure SET error = 'erased' WHERE generation = %(generation)s
   AND EXISTS (SELECT 1 FROM unnest(%(keys)s::text[]) AS key WHERE strpos(error, key) > 0)
-
--- retire_some --
-WITH gone AS (
-    UPDATE ingest_pipeline.saga SET retired = true
-    WHERE generation = %(generation)s AND state = 'published' AND NOT retired
-      AND published_version = ANY(%(versions)s::bigint[])
-    RETURNING id
-)
-INSERT INTO ingest_pipeline.retired_publication (saga, documents, removed, chunks, cached)
-SELECT gone.id, count(d.key) FILTER (WHERE NOT d.removed), count(d.key) FILTER (WHERE d.removed),
-    coalesce(sum(d.chunk_count), 0), coalesce(sum(d.cached), 0)
-FROM gone LEFT JOIN ingest_pipeline.document d ON d.saga = gone.id AND d.published_version IS NOT NULL
-GROUP BY gone.id
-ON CONFLICT (saga) DO NOTHING
 
 -- tables_of_schema --
 SELECT c.relname AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace

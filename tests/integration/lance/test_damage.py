@@ -25,9 +25,8 @@ from ingest_pipeline.ingestion.summary import Summary
 from ingest_pipeline.maintenance.audit import audit
 from ingest_pipeline.maintenance.maintain import maintain
 from ingest_pipeline.maintenance.repair import estimate_repair, repair
-from ingest_pipeline.postgres.catalog import documents
+from ingest_pipeline.postgres.catalog import documents, history
 from ingest_pipeline.postgres.database import Database
-from ingest_pipeline.postgres.ledger import erasures
 from ingest_pipeline.types import Retention
 from tests.support.servers.embedding_server import TEST_MODEL, EmbeddingServer
 from tests.support.servers.s3 import S3Server
@@ -321,7 +320,7 @@ def test_a_version_whose_removal_was_interrupted_is_gone_and_not_damaged(world: 
     world.ingest()
     if is_retired:
         with world.database.transaction() as connection:
-            erasures.retire(connection, world.corpus.generation, [old])
+            history.retire_versions(connection, world.corpus.generation, world.head, [old])
     file.unlink()
     with pytest.raises(VersionGoneError if is_retired else TableDamagedError):
         reader.texts(old)

@@ -321,8 +321,8 @@ def test_retention_does_not_read_more_with_more_sagas(world: World) -> None:
     head, name = world.head, world.corpus.generation
     queries: dict[str, dict[str, object]] = {
         "oldest_needed": {"generation": name, "days": 7, "publications": 20, "at_least": None},
-        "count_publications": {"generation": name, "oldest": head, "limit": 16},
-        "retire_versions": {"generation": name, "oldest": head},
+        "count_publications": {"generation": name, "before": head, "among": None, "limit": 16},
+        "retire_versions": {"generation": name, "before": head, "among": None},
         "forget_superseded": {"generation": name, "oldest": head, "limit": 500},
         "forget_tombstones": {"generation": name, "oldest": head, "limit": 500},
         "published_versions": {"generation": name, "among": world.corpus.table.versions()},
@@ -373,8 +373,8 @@ def test_nothing_under_the_lock_reads_more_with_more_retained_publications_and_t
         saga = sagas.begin(connection, generation=name, kind=SagaKind.INGEST, base_version=1001 + count)
         wanted = {"generation": name, "days": 7, "publications": 20, "at_least": None}
         queries: dict[str, dict[str, object]] = {
-            "retire_versions": {"generation": name, "oldest": 1},
-            "count_publications": {"generation": name, "oldest": 1, "limit": 16},
+            "retire_versions": {"generation": name, "before": 1, "among": None},
+            "count_publications": {"generation": name, "before": 1, "among": None, "limit": 16},
             "forget_superseded": {"generation": name, "oldest": 1, "limit": 500},
             "forget_tombstones": {"generation": name, "oldest": 1, "limit": 500},
             "conflicting_documents": {"saga": saga},
