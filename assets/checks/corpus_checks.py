@@ -3,9 +3,10 @@
 These check the whole corpus. A run checks its own documents under other names: see `check_reports`.
 """
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 
 import dagster as dg
 
@@ -45,14 +46,32 @@ _DESCRIPTIONS = {
 
 def corpus_checks(settings: CorpusConfig) -> list[dg.AssetChecksDefinition]:
     """The checks of one corpus."""
-    restricted = settings.access not in (None, NO_ACCESS)
-    return [
+    checks = [
         _stores_check(settings),
-        _freshness_check(settings),
-        _quarantine_check(settings),
-        _on_hold_check(settings),
-        *([_access_check(settings)] if restricted else []),
+        _corpus_check(
+            settings,
+            "freshness",
+            "The corpus equals the source, except for changes of the last 15 minutes.",
+            _freshness,
+        ),
+        _corpus_check(
+            settings,
+            "quarantine",
+            f"Every document can be read, and none failed {MAX_ATTEMPTS} times with the same bytes and recipe.",
+            _quarantine,
+        ),
+        _corpus_check(
+            settings,
+            "on_hold",
+            "No document is on hold, that is, at an earlier version after a rollback while the source differs.",
+            _on_hold,
+        ),
     ]
+    column = settings.access
+    if column is not None and column != NO_ACCESS:
+        description = "Every document names principals that may find it. No search finds the others."
+        checks.append(_corpus_check(settings, "access_listed", description, partial(_access, column=column)))
+    return checks
 
 
 @contextmanager
@@ -92,69 +111,41 @@ def _stores_check(settings: CorpusConfig) -> dg.AssetChecksDefinition:
     return check_stores
 
 
-def _freshness_check(settings: CorpusConfig) -> dg.AssetChecksDefinition:
+def _corpus_check(
+    settings: CorpusConfig, name: str, description: str, result: Callable[[IngestContext], dg.AssetCheckResult]
+) -> dg.AssetChecksDefinition:
+    """A check of the whole corpus, shown at the asset of its documents."""
+    names = DagsterNames.of(settings)
+
     @dg.asset_check(
-        asset=DagsterNames.of(settings).key("metadata"),
-        name="freshness",
-        description="The corpus equals the source, except for changes of the last 15 minutes.",
-        required_resource_keys={resource_key(DagsterNames.of(settings), VersionedLanceDBResource)},
+        asset=names.key("metadata"),
+        name=name,
+        description=description,
+        required_resource_keys={resource_key(names, VersionedLanceDBResource)},
     )
-    def check_freshness(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+    def check(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
         with _ingest_context(context, settings) as ingest_context:
-            plans = without_unreadable(ingest_context, Planner(ingest_context).plans())
-            with ingest_context.corpus.database.transaction() as connection:
-                backoff = read_backoff(connection, ingest_context.corpus.generation)
-        return freshness_result(plans, datetime.now(UTC), backoff)
+            return result(ingest_context)
 
-    return check_freshness
+    return check
 
 
-def _quarantine_check(settings: CorpusConfig) -> dg.AssetChecksDefinition:
-    @dg.asset_check(
-        asset=DagsterNames.of(settings).key("metadata"),
-        name="quarantine",
-        description=f"Every document can be read, and none failed {MAX_ATTEMPTS} times with the same bytes and recipe.",
-        required_resource_keys={resource_key(DagsterNames.of(settings), VersionedLanceDBResource)},
-    )
-    def check_quarantine(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
-        with (
-            _ingest_context(context, settings) as ingest_context,
-            ingest_context.corpus.database.transaction() as connection,
-        ):
-            failures = read_failures(connection, ingest_context.corpus.generation)
-        return quarantine_result(failures)
-
-    return check_quarantine
+def _freshness(ingest_context: IngestContext) -> dg.AssetCheckResult:
+    plans = without_unreadable(ingest_context, Planner(ingest_context).plans())
+    with ingest_context.corpus.database.transaction() as connection:
+        backoff = read_backoff(connection, ingest_context.corpus.generation)
+    return freshness_result(plans, datetime.now(UTC), backoff)
 
 
-def _on_hold_check(settings: CorpusConfig) -> dg.AssetChecksDefinition:
-    @dg.asset_check(
-        asset=DagsterNames.of(settings).key("metadata"),
-        name="on_hold",
-        description="No document is on hold, that is, at an earlier version after a rollback while the source differs.",
-        required_resource_keys={resource_key(DagsterNames.of(settings), VersionedLanceDBResource)},
-    )
-    def check_on_hold(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
-        with _ingest_context(context, settings) as ingest_context:
-            return on_hold_result(documents_on_hold(ingest_context.corpus))
-
-    return check_on_hold
+def _quarantine(ingest_context: IngestContext) -> dg.AssetCheckResult:
+    with ingest_context.corpus.database.transaction() as connection:
+        return quarantine_result(read_failures(connection, ingest_context.corpus.generation))
 
 
-def _access_check(settings: CorpusConfig) -> dg.AssetChecksDefinition:
-    @dg.asset_check(
-        asset=DagsterNames.of(settings).key("metadata"),
-        name="access_listed",
-        description="Every document names principals that may find it. No search finds the others.",
-        required_resource_keys={resource_key(DagsterNames.of(settings), VersionedLanceDBResource)},
-    )
-    def check_access(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
-        with (
-            _ingest_context(context, settings) as ingest_context,
-            ingest_context.corpus.database.transaction() as connection,
-        ):
-            generation = ingest_context.corpus.generation
-            found, keys = documents_without_list(connection, generation, settings.access or "", MAX_ROWS)
-        return access_result(found, keys)
+def _on_hold(ingest_context: IngestContext) -> dg.AssetCheckResult:
+    return on_hold_result(documents_on_hold(ingest_context.corpus))
 
-    return check_access
+
+def _access(ingest_context: IngestContext, *, column: str) -> dg.AssetCheckResult:
+    with ingest_context.corpus.database.transaction() as connection:
+        return access_result(*documents_without_list(connection, ingest_context.corpus.generation, column, MAX_ROWS))
