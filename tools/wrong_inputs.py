@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, chdir, contextmanager
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -41,8 +42,6 @@ _TEXT = "Maria approves travel. Train tickets are paid by the company.\n"
 class WrongInput:
     """A command, or a run of Dagster, with something wrong in it."""
 
-    door: str
-    """Where the user gives the input."""
     wrong: str
     """What is wrong, as one phrase."""
     line: str
@@ -52,6 +51,11 @@ class WrongInput:
     prepare: Callable[[Stage], None] | None = None
     """Does what else is wrong."""
     status: int = 2
+
+    @property
+    def is_command(self) -> bool:
+        """Whether it is a command. Otherwise it is a run of Dagster."""
+        return "ingest-pipeline" in self.line.split()
 
 
 class Stage:
@@ -93,7 +97,7 @@ class Stage:
                 afterwards.callback(path.unlink)
             if one.prepare is not None:
                 one.prepare(self)
-            if one.door != "Dagster":
+            if one.is_command:
                 words = shlex.split(self._real(one.line))
                 variables = dict(word.split("=", 1) for word in words[: words.index("ingest-pipeline")])
                 status, text = self._invoke(words[words.index("ingest-pipeline") + 1 :], variables, one.files)
@@ -188,145 +192,152 @@ _COMPONENT = "type: ingest_pipeline.IngestPipelineComponent\nattributes:\n  corp
 def _toml(wrong: str, line: str, content: str, command: str = "plan", status: int = 2) -> WrongInput:
     """A configuration file that is wrong."""
     files = {"ingest-pipeline.toml": content}
-    return WrongInput("Configuration file", f"{wrong}: `{line}`", f"ingest-pipeline {command}", files, status=status)
+    return WrongInput(f"{wrong}: `{line}`", f"ingest-pipeline {command}", files, status=status)
 
 
 def _yaml(wrong: str, line: str, content: str) -> WrongInput:
     """A component that is wrong."""
     files = {"pyproject.toml": _DG, "books/defs/handbook/defs.yaml": _COMPONENT + content}
-    return WrongInput("Component", wrong + (f": `{line}`" if line else ""), "ingest-pipeline plan", files)
+    return WrongInput(wrong + (f": `{line}`" if line else ""), "ingest-pipeline plan", files)
 
 
-INPUTS: Sequence[WrongInput] = (
-    WrongInput("Command line", "a command with a typing error", "ingest-pipeline serch holiday"),
-    WrongInput("Command line", "an option that is out of range", "ingest-pipeline search holiday --limit 0"),
-    WrongInput("Command line", "an empty question", "ingest-pipeline search ' '"),
-    WrongInput("Command line", "a column that does not exist", "ingest-pipeline search holiday --where colour=red"),
-    WrongInput("Command line", "a document that does not exist", "ingest-pipeline ingest nope.md"),
-    WrongInput("Command line", "a folder instead of a document", "ingest-pipeline ingest rules"),
-    WrongInput("Command line", "a path instead of a key", f"ingest-pipeline ingest {_FOLDER}/source/travel.md"),
-    WrongInput("Command line", "a document that never was", "ingest-pipeline history nope.md"),
-    WrongInput("Command line", "a version that was never published", "ingest-pipeline rollback --to 77"),
-    WrongInput("Command line", "a retry of a document that did not fail", "ingest-pipeline retry travel.md"),
-    WrongInput("Command line", "no golden set", "ingest-pipeline eval"),
-    WrongInput("Command line", "a golden set that does not exist", "ingest-pipeline eval --golden-set golden.jsonl"),
-    WrongInput(
-        "Command line", "another name as the confirmation", "ingest-pipeline drop handbook --yes-delete handbok"
-    ),
-    WrongInput(
-        "Command line",
-        "a move to a folder without the table",
-        "ingest-pipeline relocate --table elsewhere",
-        status=1,
-    ),
-    WrongInput("Environment", "a variable that does not exist", "INGEST_CHUNKSIZE=500 ingest-pipeline plan"),
-    WrongInput("Environment", "a number that is none", "INGEST_CHUNK_SIZE=1k ingest-pipeline plan"),
-    WrongInput("Environment", "a size out of range", "INGEST_CHUNK_SIZE=5 ingest-pipeline plan"),
-    WrongInput("Environment", "an overlap as large as the chunk", "INGEST_CHUNK_OVERLAP=1000 ingest-pipeline plan"),
-    WrongInput("Environment", "a corpus that does not exist", "INGEST_CORPUS=handbok ingest-pipeline status"),
-    WrongInput("Environment", "a name with a space", "INGEST_CORPUS='My Handbook' ingest-pipeline plan"),
-    WrongInput("Environment", "an unknown partition scheme", "INGEST_PARTITION_BY=shelf ingest-pipeline plan"),
-    WrongInput("Environment", "a price without a currency", "INGEST_EMBEDDING_PRICES=cheap ingest-pipeline plan"),
-    WrongInput(
-        "Environment",
-        "another chunk size than that of the corpus",
-        "INGEST_CHUNK_SIZE=500 ingest-pipeline ingest",
-    ),
-    _toml("a syntax error", "chunk_size = ", _TOML + "chunk_size = \n"),
-    _toml("an option that does not exist", "chunk_sise = 500", _TOML + "chunk_sise = 500\n"),
-    _toml("a value of the wrong type", 'chunk_size = "many"', _TOML + 'chunk_size = "many"\n'),
-    _toml(
-        "a variable that is not set",
-        'database_url = "{{ env.HANDBOOK_DB }}"',
-        _TOML + 'database_url = "{{ env.HANDBOOK_DB }}"\n',
-    ),
-    _toml("several corpora, and no choice", "[corpora.library]", _TOML + '[corpora.library]\nsource = "library"\n'),
-    _toml("a corpus that it does not have", "--corpus library", _TOML, "plan --corpus library"),
-    _yaml("no source", "", ""),
-    _yaml("an attribute that does not exist", "chunk_sise: 500", "  source: source\n  chunk_sise: 500\n"),
-    _yaml("a value that is none", "follow_links: perhaps", "  source: source\n  follow_links: perhaps\n"),
-    WrongInput("Source", "a folder that does not exist", "INGEST_SOURCE=documnets ingest-pipeline plan"),
-    WrongInput("Source", "an unknown kind of address", "INGEST_SOURCE=ftp://host/handbook ingest-pipeline plan"),
-    WrongInput(
-        "Source",
-        "files that are no text, or damaged",
-        "INGEST_ON_UNREADABLE=fail ingest-pipeline ingest",
-        prepare=_write_what_is_no_text,
-        status=1,
-    ),
-    WrongInput(
-        "Source",
-        "a folder without files, for a new corpus",
-        "INGEST_SOURCE=empty INGEST_CORPUS=new ingest-pipeline plan",
-        prepare=_remove_what_is_no_text,
-        status=0,
-    ),
-    WrongInput("Source", "a folder without files, for this corpus", "INGEST_SOURCE=empty ingest-pipeline plan"),
-    WrongInput("Your own code", "a module that does not exist", "INGEST_PARSER=library.Parser ingest-pipeline plan"),
-    WrongInput("Your own code", "a name that the module lacks", "INGEST_CHUNKER=json.Chunker ingest-pipeline plan"),
-    WrongInput("Your own code", "something else than a chunker", "INGEST_CHUNKER=json.dumps ingest-pipeline plan"),
-    WrongInput(
-        "Database",
-        "no server at the address",
-        "INGEST_DATABASE_URL=postgresql://ada:secret@127.0.0.1:1/catalog ingest-pipeline status",
-        status=1,
-    ),
-    WrongInput(
-        "Database",
-        "a database that does not exist",
-        f"INGEST_DATABASE_URL={_DATABASE}/catalogue ingest-pipeline status",
-        status=1,
-    ),
-    WrongInput("Database", "another database system", "INGEST_DATABASE_URL=sqlite:///x.db ingest-pipeline plan"),
-    WrongInput(
-        "Database",
-        "a port that is no number",
-        "INGEST_DATABASE_URL=postgresql://ada:secret@db:port/catalog ingest-pipeline plan",
-    ),
-    WrongInput("Embedding API", "no address", "OPENAI_BASE_URL=127.0.0.1:8000 ingest-pipeline plan"),
-    WrongInput(
-        "Embedding API",
-        "a key that the API refuses",
-        "ingest-pipeline search holiday --mode vector",
-        prepare=_refuse_the_key,
-    ),
-    WrongInput(
-        "Embedding API",
-        "a quota that is exhausted",
-        "ingest-pipeline search holiday --mode vector",
-        prepare=_exhaust_the_quota,
-    ),
-    WrongInput("Dagster", "a version that was never published", 'handbook_rollback_job: {"version": 77}', status=1),
-    WrongInput(
-        "Dagster", "a partition that does not exist", 'handbook_ingest_job: {"partitions": ["nope.md"]}', status=1
-    ),
-    WrongInput("Store", "an unknown kind of address", "INGEST_LANCEDB_URI=ftp://host/t ingest-pipeline plan"),
-    WrongInput("Store", "another folder than that of the corpus", "INGEST_LANCEDB_URI=other ingest-pipeline plan"),
-    WrongInput(
-        "Store",
-        "a table that another program made",
-        "INGEST_CORPUS=taken ingest-pipeline ingest",
-        prepare=_write_a_foreign_table,
-    ),
-    WrongInput(
-        "Store",
-        "a table that was deleted",
-        "ingest-pipeline search holiday --mode vector",
-        prepare=_lose_the_table,
-        status=1,
-    ),
-)
+INPUTS: Mapping[str, Sequence[WrongInput]] = {
+    "Command line": [
+        WrongInput("a command with a typing error", "ingest-pipeline serch holiday"),
+        WrongInput("an option that is out of range", "ingest-pipeline search holiday --limit 0"),
+        WrongInput("an empty question", "ingest-pipeline search ' '"),
+        WrongInput("a column that does not exist", "ingest-pipeline search holiday --where colour=red"),
+        WrongInput("a document that does not exist", "ingest-pipeline ingest nope.md"),
+        WrongInput("a folder instead of a document", "ingest-pipeline ingest rules"),
+        WrongInput("a path instead of a key", f"ingest-pipeline ingest {_FOLDER}/source/travel.md"),
+        WrongInput("a document that never was", "ingest-pipeline history nope.md"),
+        WrongInput("a version that was never published", "ingest-pipeline rollback --to 77"),
+        WrongInput("a retry of a document that did not fail", "ingest-pipeline retry travel.md"),
+        WrongInput("no golden set", "ingest-pipeline eval"),
+        WrongInput("a golden set that does not exist", "ingest-pipeline eval --golden-set golden.jsonl"),
+        WrongInput("another name as the confirmation", "ingest-pipeline drop handbook --yes-delete handbok"),
+        WrongInput(
+            "a move to a folder without the table",
+            "ingest-pipeline relocate --table elsewhere",
+            status=1,
+        ),
+    ],
+    "Environment": [
+        WrongInput("a variable that does not exist", "INGEST_CHUNKSIZE=500 ingest-pipeline plan"),
+        WrongInput("a number that is none", "INGEST_CHUNK_SIZE=1k ingest-pipeline plan"),
+        WrongInput("a size out of range", "INGEST_CHUNK_SIZE=5 ingest-pipeline plan"),
+        WrongInput("an overlap as large as the chunk", "INGEST_CHUNK_OVERLAP=1000 ingest-pipeline plan"),
+        WrongInput("a corpus that does not exist", "INGEST_CORPUS=handbok ingest-pipeline status"),
+        WrongInput("a name with a space", "INGEST_CORPUS='My Handbook' ingest-pipeline plan"),
+        WrongInput("an unknown partition scheme", "INGEST_PARTITION_BY=shelf ingest-pipeline plan"),
+        WrongInput("a price without a currency", "INGEST_EMBEDDING_PRICES=cheap ingest-pipeline plan"),
+        WrongInput(
+            "another chunk size than that of the corpus",
+            "INGEST_CHUNK_SIZE=500 ingest-pipeline ingest",
+        ),
+    ],
+    "Configuration file": [
+        _toml("a syntax error", "chunk_size = ", _TOML + "chunk_size = \n"),
+        _toml("an option that does not exist", "chunk_sise = 500", _TOML + "chunk_sise = 500\n"),
+        _toml("a value of the wrong type", 'chunk_size = "many"', _TOML + 'chunk_size = "many"\n'),
+        _toml(
+            "a variable that is not set",
+            'database_url = "{{ env.HANDBOOK_DB }}"',
+            _TOML + 'database_url = "{{ env.HANDBOOK_DB }}"\n',
+        ),
+        _toml("several corpora, and no choice", "[corpora.library]", _TOML + '[corpora.library]\nsource = "library"\n'),
+        _toml("a corpus that it does not have", "--corpus library", _TOML, "plan --corpus library"),
+    ],
+    "Component": [
+        _yaml("no source", "", ""),
+        _yaml("an attribute that does not exist", "chunk_sise: 500", "  source: source\n  chunk_sise: 500\n"),
+        _yaml("a value that is none", "follow_links: perhaps", "  source: source\n  follow_links: perhaps\n"),
+    ],
+    "Source": [
+        WrongInput("a folder that does not exist", "INGEST_SOURCE=documnets ingest-pipeline plan"),
+        WrongInput("an unknown kind of address", "INGEST_SOURCE=ftp://host/handbook ingest-pipeline plan"),
+        WrongInput(
+            "files that are no text, or damaged",
+            "INGEST_ON_UNREADABLE=fail ingest-pipeline ingest",
+            prepare=_write_what_is_no_text,
+            status=1,
+        ),
+        WrongInput(
+            "a folder without files, for a new corpus",
+            "INGEST_SOURCE=empty INGEST_CORPUS=new ingest-pipeline plan",
+            prepare=_remove_what_is_no_text,
+            status=0,
+        ),
+        WrongInput("a folder without files, for this corpus", "INGEST_SOURCE=empty ingest-pipeline plan"),
+    ],
+    "Your own code": [
+        WrongInput("a module that does not exist", "INGEST_PARSER=library.Parser ingest-pipeline plan"),
+        WrongInput("a name that the module lacks", "INGEST_CHUNKER=json.Chunker ingest-pipeline plan"),
+        WrongInput("something else than a chunker", "INGEST_CHUNKER=json.dumps ingest-pipeline plan"),
+    ],
+    "Database": [
+        WrongInput(
+            "no server at the address",
+            "INGEST_DATABASE_URL=postgresql://ada:secret@127.0.0.1:1/catalog ingest-pipeline status",
+            status=1,
+        ),
+        WrongInput(
+            "a database that does not exist",
+            f"INGEST_DATABASE_URL={_DATABASE}/catalogue ingest-pipeline status",
+            status=1,
+        ),
+        WrongInput("another database system", "INGEST_DATABASE_URL=sqlite:///x.db ingest-pipeline plan"),
+        WrongInput(
+            "a port that is no number",
+            "INGEST_DATABASE_URL=postgresql://ada:secret@db:port/catalog ingest-pipeline plan",
+        ),
+    ],
+    "Embedding API": [
+        WrongInput("no address", "OPENAI_BASE_URL=127.0.0.1:8000 ingest-pipeline plan"),
+        WrongInput(
+            "a key that the API refuses",
+            "ingest-pipeline search holiday --mode vector",
+            prepare=_refuse_the_key,
+        ),
+        WrongInput(
+            "a quota that is exhausted",
+            "ingest-pipeline search holiday --mode vector",
+            prepare=_exhaust_the_quota,
+        ),
+    ],
+    "Dagster": [
+        WrongInput("a version that was never published", 'handbook_rollback_job: {"version": 77}', status=1),
+        WrongInput("a partition that does not exist", 'handbook_ingest_job: {"partitions": ["nope.md"]}', status=1),
+    ],
+    "Store": [
+        WrongInput("an unknown kind of address", "INGEST_LANCEDB_URI=ftp://host/t ingest-pipeline plan"),
+        WrongInput("another folder than that of the corpus", "INGEST_LANCEDB_URI=other ingest-pipeline plan"),
+        WrongInput(
+            "a table that another program made",
+            "INGEST_CORPUS=taken ingest-pipeline ingest",
+            prepare=_write_a_foreign_table,
+        ),
+        WrongInput(
+            "a table that was deleted",
+            "ingest-pipeline search holiday --mode vector",
+            prepare=_lose_the_table,
+            status=1,
+        ),
+    ],
+}
+"""The inputs, by the place where the user gives them."""
 
 
 def page(stage: Stage) -> str:
     """All inputs, by the place where they are given, with what each prints."""
     parts: list[str] = []
-    for number, one in enumerate(INPUTS, 1):
-        if number == 1 or INPUTS[number - 2].door != one.door:
-            parts.append(f"## {one.door}")
-        printed = "\n".join(_folded(line) for line in stage.printed(one).splitlines())
-        shown = f"{'' if one.door == 'Dagster' else '$ '}{one.line}\n{printed}"
-        parts += [f"**{number}. {one.wrong[:1].upper()}{one.wrong[1:]}**", f"```text\n{shown}\n```"]
+    number = count(1)
+    for door, inputs in INPUTS.items():
+        parts.append(f"## {door}")
+        for one in inputs:
+            printed = "\n".join(_folded(line) for line in stage.printed(one).splitlines())
+            shown = f"{'$ ' if one.is_command else ''}{one.line}\n{printed}"
+            parts += [f"**{next(number)}. {one.wrong[:1].upper()}{one.wrong[1:]}**", f"```text\n{shown}\n```"]
     return "\n\n".join(parts)
 
 
