@@ -9,13 +9,12 @@ from dagster import ConfigurableResource, ResourceDependency
 from pydantic import Field
 
 from ingest_pipeline.config.corpus_config import CorpusConfig
-from ingest_pipeline.corpus.corpus import Corpus, CorpusSettings
+from ingest_pipeline.corpus.corpus import Corpus, CorpusSettings, open_table
 from ingest_pipeline.corpus.head_manifest import install_head
 from ingest_pipeline.corpus.opening import open_corpus
 from ingest_pipeline.errors import ConfigurationError, CorpusMismatchError
 from ingest_pipeline.ingestion.context import find_corpus, open_context
-from ingest_pipeline.lance.storage import open_lancedb, storage_options, table_uri
-from ingest_pipeline.lance.table import LanceTable
+from ingest_pipeline.lance.storage import open_lancedb, table_uri
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.postgres.catalog.corpora import read_current
 from ingest_pipeline.resources.catalog import PostgresCatalogResource
@@ -69,17 +68,19 @@ class VersionedLanceDBResource(ConfigurableResource[None]):
             CorpusMismatchError: The table was published in another folder.
             ConfigurationError: No transaction ever created such a table.
         """
-        with self.catalog.connect() as database, database.transaction() as connection:
-            row = read_current(connection, table)
-        if row is None:
-            raise ConfigurationError(f"No table {table!r} was ever published", "Write it in a transaction first.")
-        expected = table_uri(self.uri, row.name)
-        if row.table_uri != expected:
-            raise CorpusMismatchError(
-                f"Table {table!r} was published at {row.table_uri!r}, but the resource is configured for {expected!r}",
-                "Give the resource the uri of the folder in which the table was published.",
-            )
-        install_head(LanceTable(expected, storage_options(expected)), row)
+        with self.catalog.connect() as database:
+            with database.transaction() as connection:
+                row = read_current(connection, table)
+            if row is None:
+                raise ConfigurationError(f"No table {table!r} was ever published", "Write it in a transaction first.")
+            expected = table_uri(self.uri, row.name)
+            if row.table_uri != expected:
+                raise CorpusMismatchError(
+                    f"Table {table!r} was published at {row.table_uri!r}, but the resource is configured for "
+                    f"{expected!r}",
+                    "Give the resource the uri of the folder in which the table was published.",
+                )
+            install_head(open_table(database, row.name, expected), row)
         yield open_lancedb(self.uri, row.name, row.head_version)
 
     @contextmanager

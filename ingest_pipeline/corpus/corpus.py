@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import pyarrow as pa
 
@@ -32,7 +33,6 @@ class CorpusSettings:
     partition_by: str | None = None
     embedding: str | None = None
     """Model and dimensions of the vectors."""
-    storage_options: dict[str, str] | None = None
     corpus_name: str | None = None
     """Name of the corpus, if it differs from the name of the generation."""
     columns: Columns = NO_COLUMNS
@@ -52,7 +52,7 @@ class CorpusSettings:
         Raises:
             ConfigurationError: The name cannot be that of a table.
         """
-        return cls(table_name(name), table_uri(folder, name), schema, storage_options=storage_options(folder))
+        return cls(table_name(name), table_uri(folder, name), schema)
 
     @property
     def corpus(self) -> str:
@@ -88,9 +88,6 @@ class Corpus:
     pinned_version: int | None = None
     """The version that a reader sees as head. None: head itself."""
 
-    def __post_init__(self) -> None:
-        self.table.is_retained = self.is_retained
-
     @property
     def owner(self) -> str:
         """The owner that is recorded in the table of this generation."""
@@ -103,8 +100,7 @@ class Corpus:
 
     def is_retained(self, version: int) -> bool:
         """Whether the ledger keeps a version, so that retention and erasures do not remove it."""
-        with self.database.transaction() as connection:
-            return history.is_retained(connection, self.generation, version)
+        return _is_retained(self.database, self.generation, version)
 
     def head(self) -> GenerationRow:
         """The generation's row, with the version that readers may see, which is in the table.
@@ -155,3 +151,19 @@ class Corpus:
                 f"The table of corpus {self.name!r} was moved from {self.table.uri} to {row.table_uri} while a "
                 "process was using it. Nothing was changed"
             )
+
+
+def open_table(database: Database, generation: str, uri: str) -> LanceTable:
+    """The table of a generation, at any URI. It knows from the ledger which of its versions are kept.
+
+    Args:
+        database: Database of the ledger.
+        generation: The generation, which the ledger need not know yet.
+        uri: Folder of the dataset.
+    """
+    return LanceTable(uri, storage_options(uri), partial(_is_retained, database, generation))
+
+
+def _is_retained(database: Database, generation: str, version: int) -> bool:
+    with database.transaction() as connection:
+        return history.is_retained(connection, generation, version)

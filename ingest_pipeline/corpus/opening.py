@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import replace
 from uuid import UUID
 
-from ingest_pipeline.corpus.corpus import Corpus, CorpusSettings
+from ingest_pipeline.corpus.corpus import Corpus, CorpusSettings, open_table
 from ingest_pipeline.corpus.head_manifest import install_head
 from ingest_pipeline.corpus.saga_timeouts import ATTEMPTS, SILENCE_SECONDS
 from ingest_pipeline.corpus.table_identity import check_ours, mark_for
@@ -86,7 +86,7 @@ def find_unchanged(database: Database, settings: CorpusSettings) -> Corpus:
     wanted = settings.named(row.name)
     if not is_bound:
         # Head and catalog rows exist, but the settings may name another table before the first publication.
-        return replace(_opened(database, wanted), table=LanceTable(row.table_uri, storage_options(row.table_uri)))
+        return replace(_opened(database, wanted), table=open_table(database, row.name, row.table_uri))
     problem = _other_kind(row, wanted) or mismatch(row, wanted.binding)
     if problem is not None:
         raise problem
@@ -112,7 +112,7 @@ def _read(database: Database, settings: CorpusSettings) -> tuple[GenerationRow |
 
 
 def _opened(database: Database, settings: CorpusSettings) -> Corpus:
-    table = LanceTable(settings.table_uri, settings.storage_options)
+    table = open_table(database, settings.generation, settings.table_uri)
     return Corpus(settings.generation, database, table, settings.corpus, settings.state, settings.binding)
 
 
@@ -136,10 +136,10 @@ def _create(database: Database, settings: CorpusSettings) -> None:
     with corpora.created_once(settings.corpus, settings.table_uri), database.transaction() as connection:
         if settings.state == GenerationState.CURRENT:
             settings = settings.named(corpora.next_name(connection, settings.corpus))
-        _insert(connection, installation, settings)
+        _insert(connection, database, installation, settings)
 
 
-def _insert(connection: Connection, installation: UUID, settings: CorpusSettings) -> None:
+def _insert(connection: Connection, database: Database, installation: UUID, settings: CorpusSettings) -> None:
     """Insert the row of a generation and create its table."""
     saga = uuid.uuid4()
     row = GenerationRow(
@@ -155,7 +155,7 @@ def _insert(connection: Connection, installation: UUID, settings: CorpusSettings
     )
     corpora.insert_generation(connection, row)
     sagas.begin(connection, generation=settings.generation, kind=SagaKind.CREATE, base_version=0, saga=saga)
-    table = LanceTable(settings.table_uri, settings.storage_options)
+    table = open_table(database, settings.generation, settings.table_uri)
     mark = mark_for(connection, row, saga)
     made = table.create(settings.schema, owner=f"{installation}/{settings.generation}", mark=mark)
     _record_creations_that_died(connection, table, settings.generation, made.number)
@@ -182,7 +182,7 @@ def _take_settings(corpus: Corpus, row: GenerationRow, settings: CorpusSettings)
     Returns:
         False if a living writer works on the corpus with its present settings.
     """
-    recorded = LanceTable(row.table_uri, storage_options(row.table_uri))
+    recorded = open_table(corpus.database, row.name, row.table_uri)
     if recorded.exists():
         with corpus.database.transaction() as connection:
             check_ours(connection, row, recorded)
@@ -201,8 +201,8 @@ def _take_settings(corpus: Corpus, row: GenerationRow, settings: CorpusSettings)
         if row.table_uri == settings.table_uri and _has_latest(corpus.table, row):
             _change_in_place(connection, corpus, row, settings)
         else:
-            _move(connection, installation, row, settings)
-            former = LanceTable(row.table_uri, storage_options(row.table_uri))
+            _move(connection, corpus.database, installation, row, settings)
+            former = recorded
     if former is not None:
         with suppress(UnavailableError):  # the folder may never have existed; maintenance tries again
             former.drop(owner=owner)
@@ -228,12 +228,14 @@ def _change_in_place(connection: Connection, corpus: Corpus, row: GenerationRow,
     sagas.mark_published(connection, saga, base_version=row.head_version, version=made.number)
 
 
-def _move(connection: Connection, installation: UUID, row: GenerationRow, settings: CorpusSettings) -> None:
+def _move(
+    connection: Connection, database: Database, installation: UUID, row: GenerationRow, settings: CorpusSettings
+) -> None:
     """Create the table in another folder, as another generation, and retire the first one."""
     with boundary(Boundary.GENERATION_MOVED):
         corpora.set_state(connection, row.name, GenerationState.DROPPED)
     new = settings.named(corpora.next_name(connection, settings.corpus))
-    _insert(connection, installation, new)
+    _insert(connection, database, installation, new)
     source, target = (Spool(uri, storage_options(uri)) for uri in (row.table_uri, new.table_uri))
     for saga, ordinal in embedding_cache.spooled_batches(connection, row.name):
         source.copy(spool_name(saga, ordinal), target)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ingest_pipeline.corpus.corpus import Corpus
+from ingest_pipeline.corpus.corpus import Corpus, open_table
 from ingest_pipeline.corpus.head_manifest import install_head
 from ingest_pipeline.errors import ConfigurationError, VersionGoneError
 from ingest_pipeline.failpoints import Boundary, boundary
-from ingest_pipeline.lance.storage import storage_options
-from ingest_pipeline.lance.table import LanceTable
 from ingest_pipeline.postgres.catalog import corpora, history, pins
 from ingest_pipeline.postgres.catalog.pins import Pin
 from ingest_pipeline.postgres.database import Connection, Database
@@ -26,7 +24,7 @@ def pinned_corpus(database: Database, pin: Pin) -> Corpus:
         row = corpora.read_generation(connection, pin.generation)
     if row is None:
         raise ConfigurationError(f"There is no corpus {pin.generation!r}", "Run `ingest-pipeline ingest` first.")
-    table = LanceTable(row.table_uri, storage_options(row.table_uri))
+    table = open_table(database, row.name, row.table_uri)
     install_head(table, row)
     return Corpus(row.name, database, table, row.corpus, pinned_version=pin.version)
 

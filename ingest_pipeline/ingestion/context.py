@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from ingest_pipeline.columns.declaration import NO_ACCESS
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.config.prices import price_of
-from ingest_pipeline.corpus.corpus import Corpus, CorpusSettings
+from ingest_pipeline.corpus.corpus import Corpus, CorpusSettings, open_table
 from ingest_pipeline.corpus.opening import find_unchanged, open_corpus
 from ingest_pipeline.embedding.create import embeds_for_free
 from ingest_pipeline.errors import ConfigurationError, CorpusMismatchError
 from ingest_pipeline.ingestion.columns.column_guard import check_columns, put_columns_in_force
 from ingest_pipeline.lance.chunk_table import chunk_schema
-from ingest_pipeline.lance.storage import storage_options, table_uri
-from ingest_pipeline.lance.table import LanceTable
+from ingest_pipeline.lance.storage import table_uri
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.postgres.catalog import corpora, documents
 from ingest_pipeline.postgres.catalog.binding import table_mismatch
@@ -114,7 +113,6 @@ def corpus_settings(settings: CorpusConfig, name: str, state: GenerationState) -
         ObjectSource(settings.source, settings.follow_links).url,
         str(settings.scheme),
         settings.recipe.embedding,
-        storage_options(settings.lancedb_uri),
         corpus_name(settings.corpus),
         settings.declared_columns,
         state,
@@ -173,7 +171,7 @@ def named_corpus(database: Database, name: str) -> Corpus:
             f"There is no corpus {name!r}",
             "`ingest-pipeline ingest` creates it; `ingest-pipeline corpora` lists the existing ones.",
         )
-    return Corpus(row.name, database, LanceTable(row.table_uri, storage_options(row.table_uri)), row.corpus)
+    return Corpus(row.name, database, open_table(database, row.name, row.table_uri), row.corpus)
 
 
 def release_holds(corpus: Corpus, names: Sequence[str]) -> list[str]:

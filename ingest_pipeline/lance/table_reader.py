@@ -26,14 +26,25 @@ R = TypeVar("R")
 
 
 class TableReader(TableFiles):
-    """A LanceDB table as its readers need it: marks, fragments, indices and rows at a version."""
-
-    is_retained: Callable[[int], bool] | None = None
-    """Whether the ledger keeps a version. None: there is no ledger.
+    """A LanceDB table as its readers need it: marks, fragments, indices and rows at a version.
 
     Lance deletes the files of a version before its manifest, and a process may die in between. So a version that lacks
     files may be one that is not kept.
+
+    Args:
+        uri: Folder of the dataset, as in `TableFiles`.
+        storage_options: What Lance needs to reach the store.
+        is_retained: Whether the ledger keeps a version. None: there is no ledger.
     """
+
+    def __init__(
+        self,
+        uri: str,
+        storage_options: dict[str, str] | None = None,
+        is_retained: Callable[[int], bool] | None = None,
+    ) -> None:
+        super().__init__(uri, storage_options)
+        self._is_retained = is_retained
 
     @property
     def schema(self) -> pa.Schema:
@@ -205,7 +216,7 @@ class TableReader(TableFiles):
             return damaged_fragments(dataset, files, numbers, read=read)
 
     def _is_removed(self, version: int) -> bool:
-        return self.is_retained is not None and version != self.latest_version() and not self.is_retained(version)
+        return self._is_retained is not None and version != self.latest_version() and not self._is_retained(version)
 
     @contextmanager
     def _reading(self, version: int, numbers: Iterable[int] | None = None, *, read: bool = True) -> Generator[None]:

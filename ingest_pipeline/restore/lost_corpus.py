@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import count
 
 from ingest_pipeline.config.corpus_config import CorpusConfig
-from ingest_pipeline.corpus.corpus import Corpus
+from ingest_pipeline.corpus.corpus import Corpus, open_table
 from ingest_pipeline.errors import ConfigurationError, CorpusMismatchError, NotOurTableError
 from ingest_pipeline.ingestion.context import context_of, corpus_settings
 from ingest_pipeline.lance.storage import storage_options, table_uri
@@ -41,7 +41,7 @@ def open_for_rebuild(database: Database, settings: CorpusConfig) -> IngestContex
         row = _record(database, settings)
     uri = table_uri(settings.lancedb_uri, row.name)
     _check(row, replace(_binding(settings, row), table_uri=row.table_uri))
-    corpus = Corpus(row.name, database, LanceTable(uri, storage_options(uri)), row.corpus)
+    corpus = Corpus(row.name, database, open_table(database, row.name, uri), row.corpus)
     return context_of(corpus, settings.with_embedding(row.embedding))
 
 

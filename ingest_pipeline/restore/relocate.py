@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ingest_pipeline.corpus.corpus import Corpus
+from ingest_pipeline.corpus.corpus import Corpus, open_table
 from ingest_pipeline.corpus.head_manifest import install_head, install_published
 from ingest_pipeline.corpus.table_identity import check_holds_head
 from ingest_pipeline.embedding.base import EmbeddingClient
@@ -25,8 +25,7 @@ from ingest_pipeline.errors import (
     TableUnavailableError,
 )
 from ingest_pipeline.failpoints import Boundary, boundary
-from ingest_pipeline.lance.storage import storage_options, table_uri
-from ingest_pipeline.lance.table import LanceTable
+from ingest_pipeline.lance.storage import table_uri
 from ingest_pipeline.lance.versions.store_check import check_store
 from ingest_pipeline.postgres.catalog import corpora, documents, prepared_documents
 from ingest_pipeline.postgres.catalog.binding import binding_of, rebind
@@ -105,7 +104,7 @@ def _move_all(
 def _copy_in(database: Database, folder: str, row: GenerationRow) -> Corpus | None:
     """A generation with its table in a folder. None if the generation is retired and its table is not there."""
     uri = table_uri(folder, row.name)
-    table = LanceTable(uri, storage_options(uri))
+    table = open_table(database, row.name, uri)
     if table.exists():
         return Corpus(row.name, database, table, row.corpus, row.state)
     if row.state == GenerationState.RETIRED:

@@ -14,14 +14,12 @@ from itertools import count
 from uuid import UUID
 
 from ingest_pipeline.columns.declaration import Column, Columns, Values
-from ingest_pipeline.corpus.corpus import Corpus
+from ingest_pipeline.corpus.corpus import Corpus, open_table
 from ingest_pipeline.corpus.saga_timeouts import ATTEMPTS
 from ingest_pipeline.errors import ConflictError, StaleError
 from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.lance.chunk_table import table_columns
 from ingest_pipeline.lance.column_files import ColumnFile, NewValues, SchemaChange, stage_columns
-from ingest_pipeline.lance.storage import storage_options
-from ingest_pipeline.lance.table import LanceTable
 from ingest_pipeline.postgres.catalog import documents, history
 from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.postgres.ledger import sagas
@@ -54,7 +52,7 @@ def update_columns(corpus: Corpus, declared: Columns) -> Corpus:
         if not dropped and not added:
             if corpus.table.schema.equals(schema):
                 return corpus
-            return replace(corpus, table=LanceTable(corpus.table.uri, storage_options(corpus.table.uri)))
+            return replace(corpus, table=open_table(corpus.database, corpus.generation, corpus.table.uri))
         try:
             _publish(corpus, head.head_version, dropped, added)
         except StaleError as error:

@@ -18,12 +18,10 @@ from collections.abc import Collection
 from contextlib import suppress
 from datetime import timedelta
 
-from ingest_pipeline.corpus.corpus import Corpus
+from ingest_pipeline.corpus.corpus import Corpus, open_table
 from ingest_pipeline.corpus.opening import check_writable
 from ingest_pipeline.errors import ConfigurationError, GenerationRetiredError, NotOurTableError, UnavailableError
 from ingest_pipeline.failpoints import Boundary, boundary
-from ingest_pipeline.lance.storage import storage_options
-from ingest_pipeline.lance.table import LanceTable
 from ingest_pipeline.postgres.catalog import corpora, prepared_documents
 from ingest_pipeline.postgres.catalog.corpora import Generation, GenerationDifference, GenerationState
 from ingest_pipeline.postgres.database import Connection, Database
@@ -187,5 +185,5 @@ def _end_sagas(connection: Connection, corpus: Corpus, error: str) -> None:
 
 def opened(database: Database, corpus: str, found: Generation) -> Corpus:
     """Open a generation of a corpus in any state."""
-    table = LanceTable(found.table_uri, storage_options(found.table_uri))
+    table = open_table(database, found.name, found.table_uri)
     return Corpus(found.name, database, table, corpus, found.state)

@@ -24,9 +24,8 @@ from unittest import mock
 import pytest
 
 from ingest_pipeline import failpoints
-from ingest_pipeline.corpus.corpus import Corpus
+from ingest_pipeline.corpus.corpus import Corpus, open_table
 from ingest_pipeline.failpoints import Boundary
-from ingest_pipeline.lance.table import LanceTable
 from ingest_pipeline.maintenance.audit import audit
 from ingest_pipeline.postgres.catalog import corpora
 from ingest_pipeline.postgres.database import Database
@@ -228,10 +227,12 @@ class PowerCuts:
             with self._disk.after_a_cut() as folder:
                 for row in found:
                     uri = str(folder / Path(row.table_uri).relative_to(self._disk.root))
-                    corpus = _CopiedCorpus(row.name, self._database, LanceTable(uri), row.corpus, row.state)
+                    table = open_table(self._database, row.name, uri)
+                    corpus = _CopiedCorpus(row.name, self._database, table, row.corpus, row.state)
                     if wrong := set(_violations(corpus)):
                         # What the table itself has too is wrong without a power cut, as a foreign version is.
-                        wrong -= set(_violations(replace(corpus, table=LanceTable(row.table_uri))))
+                        present = open_table(self._database, row.name, row.table_uri)
+                        wrong -= set(_violations(replace(corpus, table=present)))
                     self.violations += [f"{boundary}:{side}: {one}" for one in sorted(wrong)]
         finally:
             self._in_audit.value = False
