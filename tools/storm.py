@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 import secrets
+import shutil
 import sys
 import threading
 import time
@@ -159,10 +160,10 @@ def _dagster(place: Stage) -> Generator[Dagster]:
         if not dagster.lives():
             place.figures.violation("the web server or the daemon ended by itself")
     finally:
-        if place.figures.violations:
-            _keep_logs(place)
         if not dagster.stop():
             place.figures.violation("`ui` did not end after SIGINT")
+        if place.figures.violations:
+            keep_log(place.directory, place.figures)
 
 
 def _blow(  # noqa: PLR0917  everything that takes part
@@ -225,11 +226,11 @@ def _audit(place: Stage) -> None:
                 place.figures.violation(f"audit at head {report.head_version}: {violation}")
 
 
-def _keep_logs(place: Stage) -> None:
-    """Keep the log of `ui`, because it is not part of the figures."""
-    kept = Path(f"storm-{place.seed}-ui.log").absolute()
-    kept.write_bytes((place.directory / "ui.log").read_bytes())
-    place.figures.note(f"the log of `ui` is in {kept.name}")
+def keep_log(directory: Path, figures: Figures) -> None:
+    """Keep the log of `ui` beside the storm's folder, which is deleted. The log is not part of the figures."""
+    kept = directory.with_name(f"{directory.name}-ui.log")
+    shutil.copyfile(directory / "ui.log", kept)
+    figures.note(f"the log of `ui` is {kept}")
 
 
 def _end_everything(figures: Figures) -> None:
