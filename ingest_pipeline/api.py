@@ -207,7 +207,7 @@ class OpenCorpus:
 
         Raises:
             ConfigurationError: There is no golden set, or it is malformed.
-            VersionGoneError: Retention removed the version.
+            VersionGoneError: Retention or an erasure removed the version.
             UnavailableError: A store or the embedding API does not answer.
         """
         given = golden_set or self.config.golden_set

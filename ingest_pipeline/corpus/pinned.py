@@ -43,7 +43,7 @@ def pin_for_run(
 
     Raises:
         ConfigurationError: Nothing was ever published.
-        VersionGoneError: Retention removed the version that the failed run has read.
+        VersionGoneError: Retention or an erasure removed the version that the failed run has read.
     """
     with database.transaction() as connection:
         found = pins.read_pin(connection, corpus, run_id)

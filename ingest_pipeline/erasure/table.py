@@ -33,7 +33,7 @@ from ingest_pipeline.maintenance.sweep import sweep
 from ingest_pipeline.postgres.catalog import documents, gates, history, prepared_documents
 from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.postgres.ledger import erasures, sagas
-from ingest_pipeline.postgres.ledger.sagas import SagaKind
+from ingest_pipeline.postgres.ledger.sagas import RetiredBy, SagaKind
 from ingest_pipeline.saga.lifecycle import Saga
 from ingest_pipeline.saga.reconcile import lock
 from ingest_pipeline.telemetry.logs import get_logger
@@ -251,7 +251,7 @@ def _remove_versions(corpus: Corpus, files: Collection[str], done: Cleansed) -> 
         with corpus.database.transaction() as connection:
             lock(connection, corpus)
             with boundary(Boundary.RETIRED):
-                history.retire_versions(connection, corpus.generation, head, versions)
+                history.retire_versions(connection, corpus.generation, head, versions, by=RetiredBy.ERASURE)
         corpus.table.remove_versions(versions)
         done.versions += len(versions)
 

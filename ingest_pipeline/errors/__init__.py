@@ -52,7 +52,7 @@ IngestError
 │   └── GenerationRetiredError    readers moved to another generation of the corpus
 ├── ReembeddingIncompleteError    some documents cannot be ingested into the new generation
 ├── TableDamagedError             a file of the table is missing or damaged: audit, then repair
-├── VersionGoneError              retention removed the version: read head
+├── VersionGoneError              retention or an erasure removed the version: read head
 ├── TextIndexMissingError         let maintenance build the text index first
 ├── OtherDatabaseError            decide which database continues with the table
 ├── ForeignWriteError             decide whether to keep the version of the other program

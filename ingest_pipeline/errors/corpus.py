@@ -51,7 +51,7 @@ class TableDamagedError(IngestError):
 
 
 class VersionGoneError(IngestError):
-    """The reader requested a version that retention has removed."""
+    """The reader requested a version that retention or an erasure has removed."""
 
     remedy = "Read head, or keep versions longer with INGEST_RETENTION_DAYS or INGEST_RETENTION_PUBLICATIONS."
 

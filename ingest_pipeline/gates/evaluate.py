@@ -42,7 +42,7 @@ async def evaluate(
         mode: How to search.
 
     Raises:
-        VersionGoneError: Retention removed a version.
+        VersionGoneError: Retention or an erasure removed a version.
         CorpusMismatchError: The embedder's model is not the corpus'.
         UnavailableError: A store or the embedding API does not answer.
     """

@@ -18,6 +18,7 @@ from ingest_pipeline.failpoints import Boundary, boundary
 from ingest_pipeline.postgres.catalog import documents, history
 from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.postgres.ledger import extension_results
+from ingest_pipeline.postgres.ledger.sagas import RetiredBy
 from ingest_pipeline.saga.reconcile import lock
 from ingest_pipeline.telemetry.logs import get_logger
 from ingest_pipeline.types import Retention
@@ -65,7 +66,7 @@ def retain(corpus: Corpus, retention: Retention) -> RetentionReport:
         lock(connection, corpus)
         with boundary(Boundary.RETIRED):
             oldest = min(oldest, oldest_needed(connection))
-            history.retire_versions(connection, corpus.generation, oldest)
+            history.retire_versions(connection, corpus.generation, oldest, by=RetiredBy.RETENTION)
     documents = _forget_documents(corpus, oldest)
     _forget_results(corpus, retention.days)
     gone = [version for version in corpus.table.versions() if version < oldest]

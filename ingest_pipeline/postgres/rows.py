@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import StrEnum
 from functools import cache
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from psycopg.rows import BaseRowFactory, kwargs_row
 
@@ -21,13 +21,14 @@ def row_of(cls: type[T]) -> BaseRowFactory[T]:
     enums = _enums_of(cls)  # type: ignore[arg-type]  # a class is hashable, whatever its instances are
 
     def make(**fields: Any) -> T:  # noqa: ANN401  the values of a row have any types
-        return cls(**(fields | {name: enum(fields[name]) for name, enum in enums.items()}))
+        members = {name: enum(value) for name, enum in enums.items() if (value := fields[name]) is not None}
+        return cls(**(fields | members))
 
     return kwargs_row(make)
 
 
 @cache
 def _enums_of(cls: type) -> Mapping[str, type[StrEnum]]:
-    """The fields of a dataclass that are enums. Evaluating its annotations takes as long as a small query."""
-    hints = get_type_hints(cls).items()
-    return {name: hint for name, hint in hints if isinstance(hint, type) and issubclass(hint, StrEnum)}
+    """The fields of a dataclass that are enums or None. Evaluating its annotations takes as long as a small query."""
+    kinds = ((name, kind) for name, hint in get_type_hints(cls).items() for kind in get_args(hint) or (hint,))
+    return {name: kind for name, kind in kinds if isinstance(kind, type) and issubclass(kind, StrEnum)}

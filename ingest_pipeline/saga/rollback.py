@@ -35,7 +35,7 @@ from ingest_pipeline.postgres.catalog import documents, history, holds, prepared
 from ingest_pipeline.postgres.catalog.history import VersionDifference
 from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.postgres.ledger import sagas
-from ingest_pipeline.postgres.ledger.sagas import SagaKind
+from ingest_pipeline.postgres.ledger.sagas import RetiredBy, SagaKind
 from ingest_pipeline.saga.documents import publish_documents, removal_of
 from ingest_pipeline.saga.lifecycle import Saga
 from ingest_pipeline.types import Recipe, counted
@@ -185,8 +185,10 @@ def _check_retained(corpus: Corpus, version: int) -> None:
     if version not in there or not corpus.is_retained(version):
         with corpus.database.transaction() as connection:
             oldest = min(history.published_versions(connection, corpus.generation, there))
+            by = history.retired_by(connection, corpus.generation, version)
+        why = ", because an erasure removed it" if by == RetiredBy.ERASURE else ""
         raise RollbackRefusedError(
-            f"Version {version} of corpus {corpus.name!r} is no longer retained; the oldest retained version is "
+            f"Version {version} of corpus {corpus.name!r} is no longer retained{why}; the oldest retained version is "
             f"{oldest}"
         )
     then, now = (

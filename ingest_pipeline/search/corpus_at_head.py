@@ -92,7 +92,7 @@ class CorpusAtHead:
         """The LanceDB table, checked out at the version. It refuses writes.
 
         Raises:
-            VersionGoneError: Retention removed the version.
+            VersionGoneError: Retention or an erasure removed the version.
             UnavailableError: A store does not answer.
         """
         with self._open() as corpus:

@@ -304,8 +304,8 @@ class World:
                 assert found == {"n": 0}, table
             unmarked = connection.execute(
                 "SELECT count(*) AS n FROM ingest_pipeline.saga s LEFT JOIN ingest_pipeline.retired_publication r "
-                "ON r.saga = s.id WHERE (s.retired AND r.saga IS NULL) "
-                "OR (r.saga IS NOT NULL AND NOT s.retired AND s.state <> 'published')"
+                "ON r.saga = s.id WHERE (s.retired_by IS NOT NULL AND r.saga IS NULL) "
+                "OR (r.saga IS NOT NULL AND s.retired_by IS NULL AND s.state <> 'published')"
             ).fetchone()
             assert unmarked == {"n": 0}, (
                 "each retired publication has a row in retired_publication; another with a row is published, "

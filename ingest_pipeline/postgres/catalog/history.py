@@ -14,7 +14,7 @@ from uuid import UUID
 
 from ingest_pipeline.columns.declaration import Values
 from ingest_pipeline.postgres.database import Connection
-from ingest_pipeline.postgres.ledger.sagas import SagaKind
+from ingest_pipeline.postgres.ledger.sagas import RetiredBy, SagaKind
 from ingest_pipeline.postgres.rows import row_of
 from ingest_pipeline.postgres.sql import query
 
@@ -44,6 +44,8 @@ class PublicationRow:
     """What enrichers of the user cost, by currency."""
     saga: UUID
     run_id: str | None
+    retired_by: RetiredBy | None
+    """What removed the version. None: it is retained."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +87,15 @@ def is_publication(connection: Connection, generation: str, version: int) -> boo
 
 
 def is_retained(connection: Connection, generation: str, version: int) -> bool:
-    """Whether a version was head and retention removed none of its rows."""
+    """Whether a version was head and nothing removed it or its rows."""
     row = connection.execute(query("is_retained"), {"generation": generation, "version": version}).fetchone()
     return row is not None and row["found"]
+
+
+def retired_by(connection: Connection, generation: str, version: int) -> RetiredBy | None:
+    """Return what removed the version of a publication; None if it is retained or no publication."""
+    row = connection.execute(query("retired_by"), {"generation": generation, "version": version}).fetchone()
+    return None if row is None or row["retired_by"] is None else RetiredBy(row["retired_by"])
 
 
 def published_versions(connection: Connection, generation: str, among: Collection[int]) -> set[int]:
@@ -130,7 +138,9 @@ def count_publications(
     return connection.execute(query("count_publications"), {**values, "among": _listed(among)}).rowcount
 
 
-def retire_versions(connection: Connection, generation: str, before: int, among: Collection[int] | None = None) -> None:
+def retire_versions(
+    connection: Connection, generation: str, before: int, among: Collection[int] | None = None, *, by: RetiredBy
+) -> None:
     """Mark versions as retired. The counts of their publications are kept already.
 
     Args:
@@ -138,8 +148,10 @@ def retire_versions(connection: Connection, generation: str, before: int, among:
         generation: Generation of the versions.
         before: The first version that is not retired.
         among: The versions to retire. None: all before that one.
+        by: What removes them.
     """
-    connection.execute(query("retire_versions"), {"generation": generation, "before": before, "among": _listed(among)})
+    values = {"generation": generation, "before": before, "among": _listed(among), "by": by}
+    connection.execute(query("retire_versions"), values)
 
 
 def _listed(versions: Collection[int] | None) -> list[int] | None:

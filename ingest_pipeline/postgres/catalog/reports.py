@@ -14,7 +14,7 @@ from uuid import UUID
 from psycopg.rows import class_row
 
 from ingest_pipeline.postgres.database import Connection
-from ingest_pipeline.postgres.ledger.sagas import SagaKind
+from ingest_pipeline.postgres.ledger.sagas import RetiredBy, SagaKind
 from ingest_pipeline.postgres.rows import row_of
 from ingest_pipeline.postgres.sql import query
 from ingest_pipeline.types import Usage
@@ -47,6 +47,8 @@ class DocumentChange:
     kind: SagaKind
     target_version: int | None
     """The version that a rollback restored. None: the saga is no rollback."""
+    retired_by: RetiredBy | None
+    """What removed the version. None: it is retained."""
 
     @property
     def usage(self) -> Usage:

@@ -59,6 +59,15 @@ class SagaState(StrEnum):
     """A rebuild of the catalog took over its publication."""
 
 
+class RetiredBy(StrEnum):
+    """Why a version of a publication is no longer retained."""
+
+    RETENTION = "retention"
+    ERASURE = "erasure"
+    REBUILD = "rebuild"
+    """The table lacked the version when the catalog was rebuilt."""
+
+
 @dataclass(frozen=True, slots=True)
 class SagaRow:
     """One row of the ledger."""
@@ -85,6 +94,8 @@ class SagaRow:
     currency: str | None
     price_as_of: date | None
     error: str | None
+    retired_by: RetiredBy | None
+    """What removed the version of the saga. None: nothing did, or it made none."""
 
     @property
     def usage(self) -> Usage:

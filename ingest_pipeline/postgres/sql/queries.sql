@@ -510,7 +510,7 @@ ORDER BY published_version DESC LIMIT %(limit)s
 -- Maintenance and restores move head, but readers see the same documents.
 SELECT * FROM ingest_pipeline.saga_row WHERE id = (
     SELECT id FROM ingest_pipeline.saga
-    WHERE generation = %(generation)s AND state = 'published' AND NOT retired
+    WHERE generation = %(generation)s AND state = 'published' AND retired_by IS NULL
       AND kind NOT IN ('create', 'maintenance', 'restore')
     ORDER BY published_version DESC LIMIT 1)
 
@@ -538,16 +538,16 @@ SELECT least(
      FROM ingest_pipeline.saga s
      LEFT JOIN LATERAL (
          SELECT next.ended_at FROM ingest_pipeline.saga next
-         WHERE next.generation = s.generation AND next.state = 'published' AND NOT next.retired
+         WHERE next.generation = s.generation AND next.state = 'published' AND next.retired_by IS NULL
            AND next.published_version > s.published_version
          ORDER BY next.published_version LIMIT 1
      ) AS successor ON true
-     WHERE s.generation = %(generation)s AND s.state = 'published' AND NOT s.retired
+     WHERE s.generation = %(generation)s AND s.state = 'published' AND s.retired_by IS NULL
        AND (successor.ended_at IS NULL OR successor.ended_at > now() - make_interval(days => %(days)s))
      ORDER BY s.published_version LIMIT 1),
     (SELECT min(counted.published_version) FROM (
         SELECT published_version FROM ingest_pipeline.saga
-        WHERE generation = %(generation)s AND state = 'published' AND NOT retired AND kind NOT IN ('maintenance', 'restore')
+        WHERE generation = %(generation)s AND state = 'published' AND retired_by IS NULL AND kind NOT IN ('maintenance', 'restore')
         ORDER BY published_version DESC LIMIT %(publications)s) AS counted),
     (SELECT min(least(base_version, target_version)) FROM ingest_pipeline.saga
      WHERE generation = %(generation)s AND state IN ('preparing', 'prepared')),
@@ -577,7 +577,7 @@ INSERT INTO ingest_pipeline.retired_publication (saga, documents, removed, chunk
 SELECT s.id, brought.documents, brought.removed, brought.chunks, brought.cached
 FROM (
     SELECT id FROM ingest_pipeline.saga
-    WHERE generation = %(generation)s AND state = 'published' AND NOT retired AND published_version < %(before)s
+    WHERE generation = %(generation)s AND state = 'published' AND retired_by IS NULL AND published_version < %(before)s
       AND (%(among)s::bigint[] IS NULL OR published_version = ANY(%(among)s))
       AND NOT EXISTS (SELECT 1 FROM ingest_pipeline.retired_publication r WHERE r.saga = saga.id)
     ORDER BY published_version LIMIT %(limit)s
@@ -591,8 +591,8 @@ ON CONFLICT (saga) DO NOTHING
 
 -- retire_versions --
 -- Under the lock, so their documents were counted before.
-UPDATE ingest_pipeline.saga SET retired = true
-WHERE generation = %(generation)s AND state = 'published' AND NOT retired AND published_version < %(before)s
+UPDATE ingest_pipeline.saga SET retired_by = %(by)s
+WHERE generation = %(generation)s AND state = 'published' AND retired_by IS NULL AND published_version < %(before)s
   AND (%(among)s::bigint[] IS NULL OR published_version = ANY(%(among)s))
 
 -- forget_superseded --
@@ -856,7 +856,7 @@ WHERE s.writer = %(writer)s AND s.id <> ALL(%(sagas)s::uuid[]) AND d.published_v
 -- A document that was removed and added again in the meantime counts too.
 SELECT count(DISTINCT document.key) AS found
 FROM ingest_pipeline.saga JOIN ingest_pipeline.document ON document.saga = saga.id
-WHERE saga.generation = %(generation)s AND saga.state = 'published' AND NOT saga.retired AND saga.kind = 'ingest'
+WHERE saga.generation = %(generation)s AND saga.state = 'published' AND saga.retired_by IS NULL AND saga.kind = 'ingest'
   AND saga.ended_at > now() - %(within)s AND document.removed
 
 -- first_partition --
@@ -1055,7 +1055,7 @@ COPY (
 -- latest_changes --
 SELECT d.key, d.partition, d.saga, d.removed, d.etag, d.recipe, d.chunk_count, d.embedded, d.cached, d.tokens,
     d.tokens * s.price / 1000000 AS cost, s.currency, d.requests, d.retries, d.seconds, d.published_version,
-    d.superseded_version, s.ended_at AS published_at, s.run_id, s.kind, s.target_version
+    d.superseded_version, s.ended_at AS published_at, s.run_id, s.kind, s.target_version, s.retired_by
 FROM ingest_pipeline.latest_document d JOIN ingest_pipeline.saga s ON s.id = d.saga
 WHERE d.saga = %(saga)s
 ORDER BY d.key
@@ -1063,7 +1063,7 @@ ORDER BY d.key
 -- document_history --
 SELECT d.key, d.partition, d.saga, d.removed, d.etag, d.recipe, d.chunk_count, d.embedded, d.cached, d.tokens,
     d.tokens * s.price / 1000000 AS cost, s.currency, d.requests, d.retries, d.seconds, d.published_version,
-    d.superseded_version, s.ended_at AS published_at, s.run_id, s.kind, s.target_version
+    d.superseded_version, s.ended_at AS published_at, s.run_id, s.kind, s.target_version, s.retired_by
 FROM ingest_pipeline.document d JOIN ingest_pipeline.saga s ON s.id = d.saga
 WHERE d.generation = %(generation)s AND d.published_version IS NOT NULL AND (%(key)s::text IS NULL OR d.key = %(key)s)
 ORDER BY d.published_version DESC, d.key LIMIT %(limit)s
@@ -1092,7 +1092,7 @@ SELECT s.published_version AS version, s.ended_at AS published_at, s.kind, s.tar
             WHERE s.extension_requests > 0 AND u.saga = s.id AND u.currency IS NOT NULL GROUP BY u.currency
         ) AS c
     ) AS enricher_costs,
-    s.id AS saga, s.run_id
+    s.id AS saga, s.run_id, s.retired_by
 FROM (
     -- The condition on published_version is redundant, but lets the index skip sagas without a version.
     SELECT * FROM ingest_pipeline.saga
@@ -1113,8 +1113,12 @@ ORDER BY s.published_version DESC
 -- is_retained --
 SELECT EXISTS (
     SELECT 1 FROM ingest_pipeline.saga s
-    WHERE s.generation = %(generation)s AND s.state = 'published' AND s.published_version = %(version)s AND NOT s.retired
+    WHERE s.generation = %(generation)s AND s.state = 'published' AND s.published_version = %(version)s AND s.retired_by IS NULL
 ) AS found
+
+-- retired_by --
+SELECT retired_by FROM ingest_pipeline.saga
+WHERE generation = %(generation)s AND state = 'published' AND published_version = %(version)s
 
 -- is_publication --
 SELECT EXISTS (
@@ -1385,11 +1389,11 @@ FROM unnest(%(keys)s::text[], %(partitions)s::text[]) AS gone (key, partition)
 
 -- published_sagas_of --
 SELECT id, published_version FROM ingest_pipeline.saga
-WHERE generation = %(generation)s AND state = 'published' AND NOT retired
+WHERE generation = %(generation)s AND state = 'published' AND retired_by IS NULL
 
 -- retire_sagas --
 WITH gone AS (
-    UPDATE ingest_pipeline.saga SET retired = true WHERE id = ANY(%(ids)s) RETURNING id
+    UPDATE ingest_pipeline.saga SET retired_by = 'rebuild' WHERE id = ANY(%(ids)s) RETURNING id
 )
 INSERT INTO ingest_pipeline.retired_publication (saga, documents, removed, chunks, cached)
 SELECT id, 0, 0, 0, 0 FROM gone

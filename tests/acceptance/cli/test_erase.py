@@ -34,6 +34,21 @@ def test_a_document_is_erased_with_a_receipt_and_only_retry_allows_it_again(cli:
     assert cli.json("ingest", "a.txt")["published"] == 1
 
 
+def test_history_says_which_versions_the_erasure_removed(cli: Cli) -> None:
+    cli.put("b.txt", paragraphs("beta", 1))
+    assert cli.run("ingest").exit_code == 0
+    cli.put("a.txt", PERSON)
+    assert cli.run("ingest").exit_code == 0
+    assert cli.run("erase", "a.txt", "--reason", "request 1").exit_code == 0
+    kept = {row["version"]: (row["retained"], row["removed_by"]) for row in cli.json("history")}
+    assert kept == {1: (True, None), 2: (True, None), 3: (False, "erasure"), 4: (True, None)}
+    said = "`ingest-pipeline rollback --to VERSION` accepts 1 to 2 and 4. An erasure removed 3."
+    assert said in cli.run("history").stdout
+    refused = cli.run("rollback", "--to", "3")
+    assert refused.exit_code == 2
+    assert "Version 3 of corpus 'docs' is no longer retained, because an erasure removed it" in refused.stderr
+
+
 @pytest.mark.soak
 def test_a_recovery_finishes_the_erasure_of_a_process_that_died(cli: Cli) -> None:
     cli.put("a.txt", PERSON)

@@ -118,10 +118,23 @@ def test_no_version_that_had_the_document_is_retained(world: World) -> None:
     first = fill(world)
     assert first in world.corpus.table.versions()
     do_erase(world)
-    with pytest.raises(RollbackRefusedError):
+    with pytest.raises(RollbackRefusedError, match="because an erasure removed it"):
         plan_rollback(world.corpus, first)
     with pytest.raises(VersionGoneError):
         world.texts(first)
+
+
+def test_the_ledger_says_which_versions_the_erasure_removed(world: World) -> None:
+    fill(world)
+    gone = set(range(2, world.head + 1))
+    do_erase(world)
+    with world.database.transaction() as connection:
+        rows = connection.execute(
+            "SELECT published_version, retired_by FROM ingest_pipeline.saga_row WHERE published_version IS NOT NULL"
+        ).fetchall()
+    removed = {row["published_version"] for row in rows if row["retired_by"] == "erasure"}
+    assert gone <= removed == {row["published_version"] for row in rows} - set(world.corpus.table.versions())
+    assert {row["retired_by"] for row in rows if row["published_version"] not in removed} == {None}
 
 
 def test_versions_from_before_the_document_stay(world: World) -> None:

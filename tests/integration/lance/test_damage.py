@@ -27,6 +27,7 @@ from ingest_pipeline.maintenance.maintain import maintain
 from ingest_pipeline.maintenance.repair import estimate_repair, repair
 from ingest_pipeline.postgres.catalog import documents, history
 from ingest_pipeline.postgres.database import Database
+from ingest_pipeline.postgres.ledger.sagas import RetiredBy
 from ingest_pipeline.types import Retention
 from tests.support.servers.embedding_server import TEST_MODEL, EmbeddingServer
 from tests.support.servers.s3 import S3Server
@@ -320,7 +321,9 @@ def test_a_version_whose_removal_was_interrupted_is_gone_and_not_damaged(world: 
     world.ingest()
     if is_retired:
         with world.database.transaction() as connection:
-            history.retire_versions(connection, world.corpus.generation, world.head, [old])
+            history.retire_versions(
+                connection, world.corpus.generation, world.head, [old], by=RetiredBy.RETENTION
+            )
     file.unlink()
     with pytest.raises(VersionGoneError if is_retired else TableDamagedError):
         reader.texts(old)

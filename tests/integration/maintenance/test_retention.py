@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
@@ -31,10 +32,11 @@ LAST_THREE = Retention(days=0, publications=3)
 _MANY_SAGAS = """
 WITH ended AS (
     INSERT INTO ingest_pipeline.saga
-        (id, generation, kind, state, base_version, published_version, writer, ended_at, retired)
+        (id, generation, kind, state, base_version, published_version, writer, ended_at, retired_by)
     SELECT gen_random_uuid(), %(generation)s, 'ingest',
         (CASE n %% 2 WHEN 0 THEN 'published' ELSE 'failed' END)::ingest_pipeline.saga_state, -n,
-        CASE n %% 2 WHEN 0 THEN 1 - n END, 'of long ago', now() - interval '1 year', n %% 2 = 0
+        CASE n %% 2 WHEN 0 THEN 1 - n END, 'of long ago', now() - interval '1 year',
+        CASE n %% 2 WHEN 0 THEN 'retention' END
     FROM generate_series(1, 30000) n RETURNING id, state
 )
 INSERT INTO ingest_pipeline.retired_publication (saga, documents, removed, chunks, cached)
@@ -181,7 +183,9 @@ def test_history_still_shows_the_counts_of_a_removed_publication(world: World) -
 
     before = publications()
     retain(world.corpus, ONLY_HEAD)
-    assert publications() == before
+    after = publications()
+    assert [replace(row, retired_by=None) for row in after] == before
+    assert [row.retired_by for row in after] == [None, *["retention"] * (len(after) - 1)]
 
 
 def test_a_removed_documents_tombstone_outlives_its_rows(world: World) -> None:
@@ -322,7 +326,7 @@ def test_retention_does_not_read_more_with_more_sagas(world: World) -> None:
     queries: dict[str, dict[str, object]] = {
         "oldest_needed": {"generation": name, "days": 7, "publications": 20, "at_least": None},
         "count_publications": {"generation": name, "before": head, "among": None, "limit": 16},
-        "retire_versions": {"generation": name, "before": head, "among": None},
+        "retire_versions": {"generation": name, "before": head, "among": None, "by": "retention"},
         "forget_superseded": {"generation": name, "oldest": head, "limit": 500},
         "forget_tombstones": {"generation": name, "oldest": head, "limit": 500},
         "published_versions": {"generation": name, "among": world.corpus.table.versions()},
@@ -373,7 +377,7 @@ def test_nothing_under_the_lock_reads_more_with_more_retained_publications_and_t
         saga = sagas.begin(connection, generation=name, kind=SagaKind.INGEST, base_version=1001 + count)
         wanted = {"generation": name, "days": 7, "publications": 20, "at_least": None}
         queries: dict[str, dict[str, object]] = {
-            "retire_versions": {"generation": name, "before": 1, "among": None},
+            "retire_versions": {"generation": name, "before": 1, "among": None, "by": "retention"},
             "count_publications": {"generation": name, "before": 1, "among": None, "limit": 16},
             "forget_superseded": {"generation": name, "oldest": 1, "limit": 500},
             "forget_tombstones": {"generation": name, "oldest": 1, "limit": 500},

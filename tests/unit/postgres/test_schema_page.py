@@ -10,7 +10,7 @@ import pytest
 
 from ingest_pipeline.postgres.catalog.corpora import GenerationState
 from ingest_pipeline.postgres.ledger.batch_jobs import BatchJobState
-from ingest_pipeline.postgres.ledger.sagas import SagaKind, SagaState
+from ingest_pipeline.postgres.ledger.sagas import RetiredBy, SagaKind, SagaState
 
 PAGE = Path(__file__).parents[3] / "docs" / "reference" / "schema.md"
 
@@ -21,6 +21,7 @@ PAGE = Path(__file__).parents[3] / "docs" / "reference" / "schema.md"
         ("generation.state", GenerationState),
         ("saga.kind", SagaKind),
         ("saga.state", SagaState),
+        ("saga.retired_by", RetiredBy),
         ("batch_job.state", BatchJobState),
     ],
 )

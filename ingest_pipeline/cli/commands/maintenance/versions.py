@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import click
@@ -22,6 +24,14 @@ from ingest_pipeline.postgres.catalog.history import PublicationRow, VersionDiff
 from ingest_pipeline.postgres.ledger import failures
 from ingest_pipeline.saga.rollback import check_rollback, plan_rollback, retained_versions
 from ingest_pipeline.types import counted
+
+_REMOVED: Mapping[str | None, str] = {
+    "retention": "Retention removed {}.",
+    "erasure": "An erasure removed {}.",
+    "rebuild": "The table lacked {} when the catalog was rebuilt.",
+    None: "The table lacks {}.",
+}
+"""What became of versions that are not retained, by what the ledger says of them."""
 
 
 @command
@@ -42,8 +52,8 @@ def history(key: str | None, limit: int, *, as_json: bool) -> None:
                 f"Corpus {corpus.name!r} never had a document {key!r}",
                 "Keys are paths below the source; `ingest-pipeline plan` lists the documents that differ.",
             )
-        retained = retained_versions(corpus, [row["version"] for row in rows])
-    rows = [{**row, "retained": row["version"] in retained} for row in rows]
+        there = retained_versions(corpus, [row["version"] for row in rows])
+    rows = [{**row, "retained": row["version"] in there and row["removed_by"] is None} for row in rows]
     if as_json:
         print_json(rows)
         return
@@ -74,16 +84,30 @@ def _shown(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _kept(rows: Sequence[dict[str, Any]]) -> str:
-    """A sentence that says to which of the versions a rollback is possible."""
-    kept = [row["version"] for row in rows if row["retained"]]
-    if len(kept) == len(rows):
+    """Sentences that say to which of the versions a rollback is possible, and what removed the others."""
+    if all(row["retained"] for row in rows):
         return "`ingest-pipeline rollback --to VERSION` returns to any of these."
-    if not kept:
-        return "No rollback to these versions is possible, because retention removed them."
-    return (
-        f"`ingest-pipeline rollback --to VERSION` returns to version {min(kept)} and later; retention removed the "
-        "others."
-    )
+    sentences: list[str] = []
+    if kept := _versions(rows, [row["retained"] for row in rows]):
+        sentences.append(f"`ingest-pipeline rollback --to VERSION` accepts {kept}.")
+    else:
+        sentences.append("No rollback to these versions is possible.")
+    for by, sentence in _REMOVED.items():
+        if gone := _versions(rows, [not row["retained"] and row["removed_by"] == by for row in rows]):
+            sentences.append(sentence.format(gone))
+    return " ".join(sentences)
+
+
+def _versions(rows: Sequence[dict[str, Any]], chosen: Sequence[bool]) -> str:
+    """The versions of the chosen rows, such as "2 and 5 to 9". Those of one document are named one by one."""
+    found: list[str] = []
+    for is_chosen, group in groupby(reversed(list(zip(rows, chosen, strict=True))), key=itemgetter(1)):
+        versions = [str(row["version"]) for row, _ in group] if is_chosen else []
+        if len(versions) > 1 and "document" not in rows[0]:
+            found.append(f"{versions[0]} to {versions[-1]}")
+        else:
+            found += versions
+    return " and ".join([", ".join(found[:-1]), found[-1]] if len(found) > 1 else found)
 
 
 def _has_failed(corpus: Corpus, key: str) -> bool:
@@ -110,6 +134,7 @@ def _publications(corpus: Corpus, limit: int) -> list[dict[str, Any]]:
             **(_of_enrichers(row) if reported else {}),
             "saga": str(row.saga),
             "run": row.run_id or "",
+            "removed_by": row.retired_by,
         }
         for row in publications
     ]
@@ -132,6 +157,7 @@ def _changes(corpus: Corpus, key: str, limit: int) -> list[dict[str, Any]]:
             "cost": _cost(change.cost, change.currency),
             "saga": str(change.saga),
             "run": change.run_id or "",
+            "removed_by": change.retired_by,
         }
         for change in changes
     ]

@@ -112,7 +112,7 @@ CREATE TABLE ingest_pipeline.saga (
     price_as_of date,
     error text,
     target_version bigint,
-    retired boolean NOT NULL DEFAULT false,
+    retired_by text CHECK (retired_by IN ('retention', 'erasure', 'rebuild')),
     UNIQUE (generation, published_version),
     CHECK ((state = 'published') = (published_version IS NOT NULL)),
     CHECK (published_version > base_version),
@@ -134,9 +134,10 @@ COMMENT ON COLUMN ingest_pipeline.saga.unusable_tokens IS
     'Tokens that were billed for answers without a usable vector.';
 COMMENT ON COLUMN ingest_pipeline.saga.target_version IS
     'The version whose documents a rollback restores. Null: the saga is no rollback.';
-COMMENT ON COLUMN ingest_pipeline.saga.retired IS
-    'Retention removed the version of the saga; the counts are in retired_publication.';
-CREATE INDEX saga_retained ON ingest_pipeline.saga (generation, published_version) WHERE state = 'published' AND NOT retired;
+COMMENT ON COLUMN ingest_pipeline.saga.retired_by IS
+    'What removed the version of the saga, or rebuild: the table lacked it when the catalog was rebuilt. Null: the '
+    'version is retained. The counts are in retired_publication.';
+CREATE INDEX saga_retained ON ingest_pipeline.saga (generation, published_version) WHERE state = 'published' AND retired_by IS NULL;
 CREATE INDEX saga_unfinished ON ingest_pipeline.saga (generation, seen_at) WHERE state IN ('preparing', 'prepared');
 CREATE INDEX saga_blocked ON ingest_pipeline.saga (generation) WHERE state = 'blocked';
 CREATE INDEX saga_unreported ON ingest_pipeline.saga (generation)
@@ -523,7 +524,7 @@ CREATE VIEW ingest_pipeline.generation_row AS
 COMMENT ON VIEW ingest_pipeline.generation_row IS 'The binding and the head of each generation.';
 CREATE VIEW ingest_pipeline.saga_row AS
     SELECT id, generation, kind, state, base_version, published_version, run_id, writer, started_at, seen_at, ended_at,
-        reported_at, requests, retries, tokens, embedded, api_seconds, price, currency, price_as_of, error
+        reported_at, requests, retries, tokens, embedded, api_seconds, price, currency, price_as_of, error, retired_by
     FROM ingest_pipeline.saga;
 COMMENT ON VIEW ingest_pipeline.saga_row IS 'The work, the outcome and the usage of each saga.';
 
@@ -567,7 +568,7 @@ COMMENT ON VIEW ingest_pipeline.current_chunk IS 'The chunks at head of the curr
 COMMENT ON TABLE ingest_pipeline.saga IS
     'One saga: what it did, in which state it is, which version it published, and what it used.';
 COMMENT ON TABLE ingest_pipeline.retired_publication IS
-    'The counts of a publication, kept after retention removed its version and catalog rows.';
+    'The counts of a publication, kept after its version and its catalog rows were removed.';
 COMMENT ON TABLE ingest_pipeline.staged_fragment IS
     'A data file in the table''s folder that is in no version yet; its name begins with the saga''s id.';
 COMMENT ON TABLE ingest_pipeline.embedded_batch IS
