@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -29,8 +28,10 @@ from ingest_pipeline.integrations.mcp.serve import serve_http
 from ingest_pipeline.integrations.mcp.server import create_server
 from ingest_pipeline.integrations.mcp.tokens import TokenFile
 from tests.integration.integrations.conftest import DOCUMENTS, GUIDE
+from tests.support.servers.ports import free_port
 from tests.support.world import World
 
+_PATIENCE_SECONDS = 300
 TOOLS = ["get_document", "history", "list_documents", "neighbours", "search"]
 
 
@@ -261,12 +262,6 @@ async def over_http(port: int, token: str | None = None) -> AsyncGenerator[Clien
         yield client
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def token_file(path: Path, **clients: list[str]) -> Path:
     """A file of clients whose tokens are their names."""
     entries = [
@@ -308,12 +303,12 @@ def test_over_http_each_token_has_its_principals(libraries: dict[str, World], tm
             asyncio.run(run())
         finally:
             process.terminate()
-            output, _ = process.communicate(timeout=60)
+            output, _ = process.communicate(timeout=_PATIENCE_SECONDS)
     assert output == ""
 
 
 async def _until_it_answers(ask: Callable[[], Awaitable[int]]) -> None:
-    ends = time.monotonic() + 60
+    ends = time.monotonic() + _PATIENCE_SECONDS
     while True:
         try:
             await ask()

@@ -1,10 +1,24 @@
-"""A port on which no process listens."""
+"""Ports for servers that a test starts later, in this process or in another one."""
 
 import socket
 
+_reserved: list[socket.socket] = []
+
 
 def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port on which nothing listens, and which nobody else gets while this process runs.
+
+    A server with the option `SO_REUSEADDR`, as all web servers have, can listen on it.
+    """
+    _reserved.append(reserve())
+    return int(_reserved[-1].getsockname()[1])
+
+
+def reserve() -> socket.socket:
+    """A socket that keeps a free port until it is closed, see `free_port`."""
+    kept = socket.socket()
+    # With this option on both, the kernel lets another socket bind the port by its number as long as none listens, but
+    # gives it to no socket that asks for any port.
+    kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    kept.bind(("127.0.0.1", 0))
+    return kept

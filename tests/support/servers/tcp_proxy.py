@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, Self
 
+from tests.support.servers.ports import reserve
 from tools import figures
 
 Direction = Literal["to_server", "to_client"]
@@ -33,8 +34,9 @@ class TcpProxy:
 
     def __init__(self, host: str, port: int) -> None:
         self._target = (host, port)
-        self._listener = _listen(0)
-        self.port = int(self._listener.getsockname()[1])
+        self._kept = reserve()  # nobody else gets the port while connections are refused
+        self.port = int(self._kept.getsockname()[1])
+        self._listener = _listen(self.port)
         self._hearing = threading.Event()
         self._lock = threading.Lock()
         self._connections: set[_Connection] = set()
@@ -54,6 +56,7 @@ class TcpProxy:
         self.refuse()
         self.cut()
         self._hearing.set()
+        self._kept.close()
 
     def forward(self) -> None:
         """Accept and forward again, including data held back; disarm `cut_when` and `cut_at`."""
