@@ -141,25 +141,27 @@ def test_each_problem_of_a_table_has_its_own_remedy(cli: Cli) -> None:
 def test_an_interrupted_ingest_reports_what_was_kept_and_continues(cli: Cli, embeddings: EmbeddingServer) -> None:
     for number in range(8):
         cli.put(f"{number}.txt", paragraphs(f"topic {number}", 300))
-    embeddings.latency = 0.3
-    with subprocess.Popen(
-        [sys.executable, "-m", "ingest_pipeline.cli.main", "ingest"],
-        env={**os.environ, **cli.environment},
-        cwd=cli.directory,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
+    with (
+        embeddings.holding("topic 7") as go,
+        subprocess.Popen(
+            [sys.executable, "-m", "ingest_pipeline.cli.main", "ingest"],
+            env={**os.environ, **cli.environment},
+            cwd=cli.directory,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process,
+    ):
         while embeddings.requests < 3:
             assert process.poll() is None
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
+        go.set()  # answers in progress are recorded
         _, said = process.communicate(timeout=480)
     assert process.returncode == 130, said
     (line,) = said.splitlines()
     assert line.startswith("Error: `ingest` was interrupted.")
     assert line.endswith("Run `ingest-pipeline ingest` again to continue.")
-    embeddings.latency = 0.0
     assert cli.json("ingest")["problems"] == []
     assert cli.json("audit")["violations"] == []
 

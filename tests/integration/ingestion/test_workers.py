@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from multiprocessing.connection import Pipe
 from pathlib import Path
 from types import SimpleNamespace
-from typing import cast
+from typing import TypeVar, cast
 from unittest.mock import Mock
 
 import pytest
@@ -39,6 +39,8 @@ from tests.support.servers.embedding_server import EmbeddingServer
 from tests.support.world import World, mark_served, paragraphs
 
 _CHUNKS = 8
+_PATIENCE_SECONDS = 300
+_Found = TypeVar("_Found")
 _SCRIPT = """
 import sys
 from ingest_pipeline import CorpusConfig, open_corpus
@@ -56,9 +58,9 @@ def _small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool_module, "SMALLEST_PART", 20_000)
 
 
-def _write(world: World, count: int) -> None:
+def _write(world: World, count: int, kind: str = "early") -> None:
     for number in range(count):
-        world.put(f"{number:03}.txt", paragraphs(f"{world.settings.corpus}-topic{number}", _CHUNKS))
+        world.put(f"{kind}-{number:03}.txt", paragraphs(f"{world.settings.corpus}-{kind}{number}", _CHUNKS))
 
 
 def _run(world: World, workers: int = 2) -> IngestRun:
@@ -89,27 +91,28 @@ def _children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def _until(found: Callable[[], object], seconds: float = 60) -> None:
-    """Wait until a function returns something true."""
-    ends = time.monotonic() + seconds
-    while not found():
+def _until(found: Callable[[], _Found]) -> _Found:
+    """Wait until a function returns something true; returns that."""
+    ends = time.monotonic() + _PATIENCE_SECONDS
+    while not (value := found()):
         assert time.monotonic() < ends, "it does not happen"
         time.sleep(0.02)
+    return value
 
 
 @contextmanager
 def _killer(world: World) -> Generator[list[str]]:
-    """Kill a worker that has published something and is preparing more."""
+    """Kill a worker that has published something and is preparing more. No late document is embedded before."""
     killed: list[str] = []
 
-    def kill() -> None:
-        def found() -> str | None:
-            published = set(_sagas(world, "published"))
-            return next((writer for writer in _sagas(world, "preparing") if writer in published), None)
+    def found() -> str | None:
+        published = set(_sagas(world, "published"))
+        return next((writer for writer in _sagas(world, "preparing") if writer in published), None)
 
-        _until(lambda: found() is not None)
-        writer = found()
-        if writer is not None:
+    def kill() -> None:
+        with world.embeddings.holding("-late"):
+            writer = _until(found)
+            assert writer is not None
             os.kill(_pid(writer), signal.SIGKILL)
             killed.append(writer)
 
@@ -122,9 +125,9 @@ def _killer(world: World) -> Generator[list[str]]:
 @pytest.mark.promise("workers")
 @pytest.mark.usefixtures("_small_parts")
 def test_the_share_of_a_killed_worker_is_done_by_the_other_and_nothing_is_embedded_again(world: World) -> None:
-    _write(world, 24)
+    _write(world, 12)
+    _write(world, 12, "late")
     mark_served(world.database, world.embedding_settings)
-    world.embeddings.latency = 0.2
     with _killer(world) as killed:
         outcome = _run(world).run()
     assert (outcome.published, outcome.problems, len(killed)) == (24, [], 1)
@@ -132,7 +135,6 @@ def test_the_share_of_a_killed_worker_is_done_by_the_other_and_nothing_is_embedd
     again = {text for text, count in world.embeddings.texts.items() if count > 1}
     assert len(again) <= 2 * 8 * 8, "at most the requests in progress of one worker: twice its half of 16, of 8 texts"
     assert max(world.embeddings.texts.values()) <= 2
-    world.embeddings.latency = 0
     assert _sagas(world, "preparing") in ([], killed), "the next publication or recovery settles its saga"
     world.recover()
     world.check()
@@ -142,24 +144,24 @@ def test_the_share_of_a_killed_worker_is_done_by_the_other_and_nothing_is_embedd
 
 @pytest.mark.promise("workers")
 def test_workers_end_with_a_run_that_is_killed_and_the_next_run_continues(world: World, tmp_path: Path) -> None:
-    _write(world, 24)
+    _write(world, 12)
+    _write(world, 12, "late")
     mark_served(world.database, world.embedding_settings)
-    world.embeddings.latency = 0.2
     settings = world.settings.replace(
         database_url=world.database.url, embedding_base_url=world.embeddings.base_url, embedding_api_key="none"
     )
-    process = subprocess.Popen([sys.executable, "-c", _SCRIPT, settings.model_dump_json()], cwd=tmp_path)
-    try:
-        _until(lambda: _sagas(world, "published") and _sagas(world, "preparing"))
-        workers = _children(process.pid)  # not the writers of sagas: a worker may not have begun one yet
-    finally:
-        process.kill()
-        process.wait()
-    _until(lambda: not any(map(is_running, workers)), 30)
+    with world.embeddings.holding("-late"):
+        process = subprocess.Popen([sys.executable, "-c", _SCRIPT, settings.model_dump_json()], cwd=tmp_path)
+        try:
+            _until(lambda: _sagas(world, "published") and _sagas(world, "preparing"))
+            workers = _children(process.pid)  # not the writers of sagas: a worker may not have begun one yet
+        finally:
+            process.kill()
+            process.wait()
+    _until(lambda: not any(map(is_running, workers)))
     published = len(world.texts())
     assert len(workers) == 2
     assert 0 < published < 24
-    world.embeddings.latency = 0
     outcome = _run(world, workers=1).run()
     assert (outcome.published, len(world.texts())) == (24 - published, 24)
     assert max(world.embeddings.texts.values()) == 1, "the interrupted workers recorded the answers in progress"

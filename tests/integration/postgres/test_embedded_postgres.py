@@ -38,6 +38,13 @@ print(server.start(), flush=True)
 sys.stdin.readline()
 server.release()
 """
+# Its database gets no further than under the name that it has while it is made.
+CREATOR = f"""
+import time
+from pathlib import Path
+rename = Path.rename
+Path.rename = lambda path, to: time.sleep(600) if Path(to).name == "data" else rename(path, to)
+{USER}"""
 FORKING_USER = """
 import os, sys
 from pathlib import Path
@@ -121,9 +128,9 @@ def server(directory: Path, stopped: Path) -> Iterator[EmbeddedPostgres]:
 
 
 @contextlib.contextmanager
-def user_process(directory: Path) -> Generator[subprocess.Popen[str]]:
+def user_process(directory: Path, program: str = USER) -> Generator[subprocess.Popen[str]]:
     """Another process that uses the server until it reads a line."""
-    command = [sys.executable, "-c", USER, str(directory)]
+    command = [sys.executable, "-c", program, str(directory)]
     with subprocess.Popen(command, cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield process
@@ -412,9 +419,10 @@ def test_committed_data_survive_an_immediate_restart_at_the_same_url(server: Emb
 
 
 def test_a_process_killed_while_it_creates_the_database_leaves_none(directory: Path) -> None:
-    with user_process(directory) as first:
+    with user_process(directory, CREATOR) as first:
         while not list(directory.glob("data.*/PG_VERSION")):
             assert first.poll() is None
+            time.sleep(0.01)
         first.kill()
         first.wait()
     assert not (directory / "data").exists()

@@ -14,8 +14,10 @@ import socket
 import struct
 import time
 from collections import Counter, deque
+from collections.abc import Generator
+from contextlib import contextmanager
 from enum import Enum, auto
-from threading import Lock
+from threading import Event, Lock
 from typing import Any, cast
 
 import numpy as np
@@ -112,6 +114,7 @@ class EmbeddingServer(ProtocolServer):
         self.latency = latency
         self.max_in_flight = max_in_flight
         self._script: deque[Fault] = deque()
+        self._held: tuple[str, Event] | None = None
         self._state = Lock()
         self._zero()
         super().__init__()
@@ -181,6 +184,20 @@ class EmbeddingServer(ProtocolServer):
         with self._state:
             return list(self._lengths)
 
+    @contextmanager
+    def holding(self, part: str) -> Generator[Event]:
+        """Answer no request with a text that contains this part while the block runs, or until the event is set.
+
+        So a client that needs the text gets no further, however long the test takes for its next step.
+        """
+        go = Event()
+        self._held = (part, go)
+        try:
+            yield go
+        finally:
+            self._held = None
+            go.set()
+
     def fail_next(self, fault: Fault, times: int = 1) -> None:
         """Let a fault happen to the next requests, after the faults that are already queued."""
         figures.count(f"faults of the embedding API: {fault.name.lower().replace('_', ' ')}", times)
@@ -220,6 +237,9 @@ class EmbeddingServer(ProtocolServer):
                 fault = Fault.RATE_LIMITED
                 self._refused += 1
         try:
+            held = self._held
+            if held is not None and any(held[0] in str(text) for text in inputs or ()):
+                held[1].wait()
             time.sleep(self.latency)
             self._reply(connection, body, fault)
         finally:
