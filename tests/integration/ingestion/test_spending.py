@@ -80,6 +80,7 @@ def test_the_usage_of_failed_and_killed_sagas_counts(world: World) -> None:
     place = Place(Boundary.BATCH_RECORDED, "after", 2)
     assert Child(crash_jobs.ingest, world.address, kill_at=place).outcome().killed
     world.recover()
+    world.embeddings.wait_until_quiet()
     killed = totals(world)["tokens"]
     at_crash = world.embeddings.tokens
     assert 0 < killed <= at_crash

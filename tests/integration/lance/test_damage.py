@@ -285,8 +285,6 @@ def test_a_missing_object_is_damage_and_a_store_that_is_down_is_not(
 ) -> None:
     for name, value in s3.env.items():
         monkeypatch.setenv(name, value)
-    hurry = {"client_max_retries": "1", "client_retry_timeout": "3", "read_timeout": "2s"}
-    monkeypatch.setattr("ingest_pipeline.lance.storage._LIMITS", hurry)
     settings = CorpusConfig(
         corpus="damaged",
         source=s3.url("damaged/source"),
@@ -298,8 +296,11 @@ def test_a_missing_object_is_damage_and_a_store_that_is_down_is_not(
         s3.put(f"damaged/source/{key}", paragraphs(key, 2).encode())
         World(database, settings, embeddings).ingest()
     world = World(database, settings, embeddings)
-    with s3.failing(r"^GET \S*/data/", "503"), pytest.raises(TableUnavailableError):
-        world.audit()
+    with monkeypatch.context() as hurried:
+        limits = {"client_max_retries": "1", "client_retry_timeout": "3", "read_timeout": "2s"}
+        hurried.setattr("ingest_pipeline.lance.storage._LIMITS", limits)
+        with s3.failing(r"^GET \S*/data/", "503"), pytest.raises(TableUnavailableError):
+            afresh(world).audit()
     [name] = [
         file.path
         for fragment in world.corpus.table.at(world.head).get_fragments()
@@ -321,9 +322,7 @@ def test_a_version_whose_removal_was_interrupted_is_gone_and_not_damaged(world: 
     world.ingest()
     if is_retired:
         with world.database.transaction() as connection:
-            history.retire_versions(
-                connection, world.corpus.generation, world.head, [old], by=RetiredBy.RETENTION
-            )
+            history.retire_versions(connection, world.corpus.generation, world.head, [old], by=RetiredBy.RETENTION)
     file.unlink()
     with pytest.raises(VersionGoneError if is_retired else TableDamagedError):
         reader.texts(old)

@@ -6,6 +6,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,13 @@ from ingest_pipeline.ingestion.context import open_context
 from ingest_pipeline.planning import source_comparison
 from ingest_pipeline.planning.removal_guard import check_removals
 from ingest_pipeline.planning.source_comparison import Limits, Page, Planner
-from ingest_pipeline.postgres import database
-from ingest_pipeline.postgres.sql import query
 from ingest_pipeline.sources.object_store import ObjectSource
 from ingest_pipeline.types import SourceObject
 from tests.support.world import World
 
+_IDLE_SINCE = """
+SELECT state_change FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle in transaction'
+"""
 _NAMES = ["a", "b/1", "b/2", "b-", "c", "d/e/f", "d0", "\u00e9", "\U0001f600"]
 
 
@@ -107,11 +109,11 @@ def test_a_too_recent_file_waits_and_is_not_treated_as_removed(world: World) -> 
     path = world.put("a.txt", "alpha")
     world.ingest()
     path.write_text("alpha and more")
-    page = Planner(world.context).page(limits=Limits(min_age_seconds=60))
+    page = Planner(world.context).page(limits=Limits(min_age_seconds=3600))
     assert (page.puts, page.removals, page.too_recent) == ([], [], ["a.txt"])
-    past = time.time() - 90
+    past = time.time() - 7200
     os.utime(path, (past, past))
-    assert keys_of([Planner(world.context).page(limits=Limits(min_age_seconds=60))]) == ["a.txt"]
+    assert keys_of([Planner(world.context).page(limits=Limits(min_age_seconds=3600))]) == ["a.txt"]
 
 
 def test_removals_are_judged_against_the_whole_corpus(world: World) -> None:
@@ -149,25 +151,23 @@ def test_within_a_partition_only_documents_that_differ_are_read(world: World, sc
 def test_a_listing_may_take_longer_than_the_idle_limit_of_postgres(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    idle = "SET LOCAL idle_in_transaction_session_timeout = "
-    limits = database.query("limit_waiting").replace(f"{idle}'120s'", f"{idle}'300ms'")
-
-    def impatient(name: str) -> str:
-        return limits if name == "limit_waiting" else query(name)
-
-    monkeypatch.setattr(database, "query", impatient)
+    """Postgres counts from the last statement, and the planner sends one again and again while it lists."""
     monkeypatch.setattr(source_comparison, "_KEEPALIVE_SECONDS", 0.0)
     for name in "abcdefgh":
         world.put(f"{name}.txt", name)
     context, listing = world.context, ObjectSource.list
+    idle_since: list[datetime] = []
 
-    def slowly(source: ObjectSource, *args: Any) -> Iterator[SourceObject]:
+    def watched(source: ObjectSource, *args: Any) -> Iterator[SourceObject]:
         for obj in listing(source, *args):
-            time.sleep(0.1)
             yield obj
+            with world.database.transaction() as connection:
+                found = connection.execute(_IDLE_SINCE).fetchall()
+            idle_since.extend(row["state_change"] for row in found)
 
-    monkeypatch.setattr(ObjectSource, "list", slowly)
+    monkeypatch.setattr(ObjectSource, "list", watched)
     assert len(Planner(context).page().puts) == 8
+    assert len(set(idle_since)) == 8
 
 
 def test_a_page_may_end_among_excluded_objects(world: World) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Generator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -21,12 +21,21 @@ from tests.support.servers.tcp_proxy import Direction, TcpProxy
 
 
 @pytest.fixture
-def proxied(database_url: str, proxy: TcpProxy, monkeypatch: pytest.MonkeyPatch) -> Generator[Database]:
-    monkeypatch.setattr(database_module, "_ANSWER_SECONDS", 0.5)
-    monkeypatch.setattr(database_module, "_POOL_SECONDS", 1.0)
+def proxied(database_url: str, proxy: TcpProxy) -> Generator[Database]:
     with Database(proxy.instead_of(database_url)) as database:
         yield database
         proxy.forward()
+
+
+@contextmanager
+def silence(database: Database, proxy: TcpProxy) -> Generator[None]:
+    """Let the server be silent during the block, and wait half a second for it then, not before and not afterwards."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(database_module, "_ANSWER_SECONDS", 0.5)
+        patch.setattr(database._pool, "timeout", 1.0)  # pyright: ignore[reportPrivateUsage]
+        proxy.deaf()
+        yield
+    proxy.forward()
 
 
 def is_commit(block: bytes, direction: Direction) -> bool:
@@ -86,26 +95,22 @@ def test_a_connection_that_ends_at_commit_leaves_its_state_unknown(
 
 
 def test_a_server_that_goes_silent_times_out(proxied: Database, proxy: TcpProxy) -> None:
-    with pytest.raises(DatabaseUnavailableError), proxied.transaction() as connection:
-        proxy.deaf()
+    with pytest.raises(DatabaseUnavailableError), proxied.transaction() as connection, silence(proxied, proxy):
         connection.execute("SELECT 1")
 
 
 @pytest.mark.promise("waits")
 def test_a_server_that_goes_silent_between_two_transactions_times_out(proxied: Database, proxy: TcpProxy) -> None:
     proxied.installation  # noqa: B018  so that there is a connection
-    proxy.deaf()
-    with pytest.raises(DatabaseUnavailableError):
+    with silence(proxied, proxy), pytest.raises(DatabaseUnavailableError):
         proxied.installation  # noqa: B018  it asks the server
 
 
 def test_a_connection_that_timed_out_is_closed_at_once_and_replaced(proxied: Database, proxy: TcpProxy) -> None:
     with pytest.raises(UnavailableError), proxied.transaction() as connection:
-        proxy.deaf()
-        with pytest.raises(psycopg.OperationalError):
+        with silence(proxied, proxy), pytest.raises(psycopg.OperationalError):
             connection.execute("SELECT 'late'")
         assert connection.closed
-    proxy.forward()
     with proxied.transaction() as connection:
         assert connection.execute("SELECT 1 AS n").fetchone() == {"n": 1}
 

@@ -137,7 +137,9 @@ class Child:
 
 def _work(end: Connection, environment: dict[str, str], job: Callable[..., Any], arguments: tuple[object, ...]) -> None:
     faulthandler.register(signal.SIGUSR1)  # so that a child that does not end can print its stacks
-    os.environ.update(environment)  # the server that forked this process may have been started by an earlier test
+    # The server that forked this process may have been started by an earlier test, with variables of that test.
+    os.environ.clear()
+    os.environ.update(environment)
     failpoints.install_from_environment()
     try:
         outcome = Outcome(result=job(*arguments))
