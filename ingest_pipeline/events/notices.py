@@ -28,7 +28,7 @@ class ObjectNotice:
 
 
 def read_notices(body: str) -> list[ObjectNotice]:
-    """The objects that a message names. None for the test event that S3 sends when a queue is connected.
+    """The objects that a message names. The test event that S3 sends when a queue is connected names none.
 
     Args:
         body: The message: of S3, of S3 in an envelope of SNS, or of EventBridge.

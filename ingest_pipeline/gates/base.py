@@ -1,4 +1,4 @@
-"""What a gate of the user offers, and what it is given."""
+"""The protocol of a user's gate, and the version that it judges."""
 
 from __future__ import annotations
 

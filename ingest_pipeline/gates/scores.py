@@ -48,8 +48,6 @@ class Scores:
     questions: tuple[QuestionScore, ...]
     version: int | None = None
     """The version that was searched. None: it is not published."""
-    left_out: int = 0
-    """Questions that were not counted, because nothing that they expect was ever in the corpus."""
 
     @property
     def recall(self) -> float:

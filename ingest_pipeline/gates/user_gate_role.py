@@ -17,12 +17,12 @@ ANSWER_BYTES: Final = 1 << 20
 
 
 def request(table: Location, head: Location, documents: Sequence[str], removed: Sequence[str]) -> bytes:
-    """What the child gets."""
+    """The message to the child process."""
     return json.dumps((table, head, list(documents), list(removed))).encode()
 
 
 def answer(extension: object, head: Mapping[str, object], data: bytes) -> bytes:  # noqa: ARG001  other roles need it
-    """The number of problems, and the first of them.
+    """Call the gate, and return the number of problems with the first of them.
 
     Args:
         extension: The gate.
@@ -39,7 +39,7 @@ def answer(extension: object, head: Mapping[str, object], data: bytes) -> bytes:
 
 
 def read_answer(data: bytes) -> tuple[int, tuple[str, ...]]:
-    """The number of problems, and the first of them.
+    """Read the number of problems, and the first of them.
 
     Raises:
         ValueError, TypeError: The bytes were not made by `answer`.

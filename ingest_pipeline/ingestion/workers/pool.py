@@ -106,7 +106,7 @@ class WorkerPool:
 
         Raises:
             IngestError: A failure that concerns all documents. The other workers have finished their parts.
-            WorkersDiedError: Workers died with the same documents, which are left.
+            WorkersDiedError: All workers died, or two with the same documents. The rest was not ingested.
         """
         while self._processes is not None and self._open:
             self._take(self._processes.events.get())
