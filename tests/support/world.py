@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 from uuid import UUID
 
 from ingest_pipeline import failpoints
@@ -33,6 +34,8 @@ from ingest_pipeline.postgres.catalog import corpora, documents, gates
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.postgres.ledger import embedding_cache, sagas
 from ingest_pipeline.postgres.ledger.sagas import SagaKind
+from ingest_pipeline.preparation import prepare
+from ingest_pipeline.saga import heartbeat
 from ingest_pipeline.saga.recover import RecoveryReport, recover
 from ingest_pipeline.saga.rollback import RolledBack, rollback
 from ingest_pipeline.sources.object_store import ObjectSource
@@ -343,7 +346,7 @@ class World:
 
 
 def passages_of(work: Callable[[], object]) -> Passages:
-    """Run a function in this process, and count the boundaries that it passes."""
+    """Run a function in this process without heartbeats, which COMMIT too; counts the boundaries that it passes."""
     passed: Passages = {}
 
     def count(name: Boundary, side: str) -> None:
@@ -351,7 +354,11 @@ def passages_of(work: Callable[[], object]) -> Passages:
 
     failpoints.install(count)
     try:
-        work()
+        with (
+            mock.patch.object(heartbeat, "HEARTBEAT_SECONDS", 3600.0),
+            mock.patch.object(prepare, "HEARTBEAT_SECONDS", 3600.0),
+        ):
+            work()
     finally:
         failpoints.install(None)
     return passed
