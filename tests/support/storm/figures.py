@@ -47,6 +47,11 @@ class Figures:
         with self._lock:
             self._counts[what] += number
 
+    def total(self, group: str) -> int:
+        """The sum of the counters that begin with these words."""
+        with self._lock:
+            return sum(number for what, number in self._counts.items() if what.startswith(group))
+
     def longest(self, what: str, seconds: float) -> None:
         """Keep the longest of several times."""
         with self._lock:
