@@ -1,23 +1,17 @@
 """The proxy between a client and the embedded Postgres: each of its faults is what it says."""
 
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import psycopg
 import pytest
 
-from ingest_pipeline.postgres.embedded.server import EmbeddedPostgres
 from tests.support.servers.tcp_proxy import Direction, TcpProxy
 
 
-@pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    with tempfile.TemporaryDirectory() as folder:
-        server = EmbeddedPostgres(Path(folder) / "pg")
-        yield server.start()
-        server.release()
+@pytest.fixture
+def url(postgres: str) -> str:
+    return postgres
 
 
 @pytest.fixture
