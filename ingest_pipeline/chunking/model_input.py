@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from ingest_pipeline.chunking.tokenizer import IN_BYTES, Tokenizer, token_bound
@@ -35,13 +36,18 @@ class ModelInput:
         """What is embedded before a text with these headings, shortened if it would leave too little room for it."""
         if heading is None or not self.heading_context:
             return None
-        header = heading[:GREATEST_HEADER]
-        if self.room is not None:
-            while len(header) > 1 and not self.tokenizer.fits(header, self.room // _HEADER_SHARE):
-                header = header[: len(header) * 3 // 4]
-        return header
+        return _header(self, heading)
 
     def fits(self, embedded_text: str) -> bool:
         """Whether the model takes a header and a text, with the prefix before them."""
         most = self.max_tokens
         return most is None or self.tokenizer.fits(self.prefix + embedded_text, most - _RESERVED)
+
+
+@lru_cache(16)  # the chunks of a section, one after another, have the same headings
+def _header(given: ModelInput, heading: str) -> str:
+    header = heading[:GREATEST_HEADER]
+    if given.room is not None:
+        while len(header) > 1 and not given.tokenizer.fits(header, given.room // _HEADER_SHARE):
+            header = header[: len(header) * 3 // 4]
+    return header

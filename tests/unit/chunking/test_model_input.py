@@ -12,6 +12,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from ingest_pipeline.chunking import model_input
 from ingest_pipeline.chunking.content_defined import Chunker
 from ingest_pipeline.chunking.model_input import ModelInput
 from ingest_pipeline.chunking.tokenizer import BYTES, IN_BYTES, WORDLLAMA, Tokenizer
@@ -107,6 +108,15 @@ def test_a_header_leaves_most_of_the_room_to_the_text() -> None:
     assert chunk.header is not None
     assert 25 < len(chunk.header.encode()) <= 50
     assert ModelInput(IN_BYTES, None, heading_context=True).header("é" * 1100) == "é" * 1000
+
+
+def test_a_header_is_measured_once_for_all_chunks_below_it() -> None:
+    measured = model_input._header  # pyright: ignore[reportPrivateUsage]
+    before = measured.cache_info().misses
+    chunks = cut("# One heading\n\n" + "Some words. " * 400, ModelInput(IN_BYTES, 256, heading_context=True))
+    assert {chunk.header for chunk in chunks[1:]} == {"One heading"}
+    assert len(chunks) > 20
+    assert measured.cache_info().misses <= before + 2
 
 
 def prose(chance: random.Random) -> str:
