@@ -11,25 +11,21 @@ import click
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from benchmarks import (
-    comparison,
+from benchmarks.goals import add_goals
+from benchmarks.ingest import (
     edits,
     events,
     first_ingest,
     fullness,
-    growth,
     many_files,
     memory,
-    publish,
     recovery,
-    retrieval,
     saturation,
-    scale,
-    search,
     workers,
 )
-from benchmarks.goals import add_goals
 from benchmarks.report import Report
+from benchmarks.scaling import comparison, growth, publish, scale
+from benchmarks.search import retrieval, search
 
 
 class Benchmark(Protocol):

@@ -4,7 +4,7 @@ Each ranking's scores are scaled to between 0, at its fiftieth row, and 1, at it
 functions that fuse rankings this is one of the best (Bruch, Gai and Ingber: An Analysis of Fusion Functions for Hybrid
 Retrieval, ACM TOIS 2023): unlike reciprocal rank fusion it keeps how much better one row is than the next, so that a
 row which names the thing that is looked for is not outvoted. The weights were chosen on one half of the questions of
-`benchmarks.retrieval` and measured on the other.
+`benchmarks.search.retrieval` and measured on the other.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.data import questions
 from benchmarks.data.questions import Collection, collections
-from benchmarks.retrieval import Piece, is_right
+from benchmarks.search.retrieval import Piece, is_right
 
 
 def made(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> list[Collection]:

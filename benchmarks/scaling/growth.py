@@ -13,8 +13,8 @@ import lance
 
 from benchmarks.data.filling import document_key, fill
 from benchmarks.data.texts import edit, write_document
-from benchmarks.publish import lock_times, merge_times
 from benchmarks.report import Report
+from benchmarks.scaling.publish import lock_times, merge_times
 from benchmarks.support.endpoint import MODEL, Endpoint, endpoint
 from benchmarks.support.stage import Stage, stage
 from ingest_pipeline.config.corpus_config import CorpusConfig

@@ -11,7 +11,7 @@ from time import perf_counter
 from urllib.request import urlopen
 
 from benchmarks.data.texts import write_documents
-from benchmarks.first_ingest import LATENCY
+from benchmarks.ingest.first_ingest import LATENCY
 from benchmarks.report import Report
 from benchmarks.support.endpoint import DIMENSIONS, MODEL, endpoint
 from benchmarks.support.stage import stage

@@ -9,8 +9,8 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.data.texts import edit, write_document
-from benchmarks.growth import publish_one_by_one
 from benchmarks.report import Report
+from benchmarks.scaling.growth import publish_one_by_one
 from benchmarks.scripts.command import config_of
 from benchmarks.support.endpoint import Endpoint, endpoint
 from benchmarks.support.stage import Cost, Job, Stage, stage
