@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from uuid import UUID
 
 import dagster as dg
 
@@ -58,7 +59,8 @@ class RunReport:
     """Keys of the documents that the run published or tried to, up to a few more than the checks take."""
     _reported: set[str] = field(default_factory=set[str])
     _work: defaultdict[str, PartitionWork] = field(default_factory=_no_work)
-    _unreported: list[Publication] = field(default_factory=list[Publication])
+    _unreported: list[UUID] = field(default_factory=list[UUID])
+    """Sagas whose documents are in shared partitions, which are reported at the end."""
     _materialized: bool = False
     _head_moved: bool = False
     _inputs: Mapping[dg.AssetKey, str] | None = None
@@ -93,7 +95,7 @@ class RunReport:
             events += self._document_events(publication, document)
         self._log(events)
         self._drop_empty(published.union(plan.partition for plan in publication.removed))
-        self._mark_reported([publication])
+        self._mark_reported([publication.saga])
 
     def finish(self, partitions: Sequence[str], incomplete: set[str], unreadable: Mapping[str, int]) -> list[str]:
         """Materialize the partitions that are complete now.
@@ -191,7 +193,7 @@ class RunReport:
         return self.context.op_execution_context.get_step_execution_context().step.key
 
     def _collect(self, publication: Publication) -> None:
-        self._unreported.append(publication)
+        self._unreported.append(publication.saga)
         for document in publication.documents:
             self._work[document.plan.partition].publish(publication, document)
         for plan in publication.removed:
@@ -210,10 +212,10 @@ class RunReport:
         drop_empty_partitions(self.context.instance, self.names, context.corpus, context.scheme, partitions)
         self._reported.update(partitions)
 
-    def _mark_reported(self, publications: Iterable[Publication]) -> None:
+    def _mark_reported(self, published: Iterable[UUID]) -> None:
         with self.ingest_context.corpus.database.transaction() as connection:
-            for publication in publications:
-                sagas.mark_reported(connection, publication.saga)
+            for saga in published:
+                sagas.mark_reported(connection, saga)
 
     def _document_events(self, publication: Publication, document: PreparedDocument) -> list[dg.AssetMaterialization]:
         recipe, plan = self.ingest_context.recipe, document.plan
