@@ -99,7 +99,9 @@ def key_of(partition: str) -> str | None:
 
 
 def _encoded_key(key: str) -> str:
-    partition = "".join(part if part.isprintable() else _encoded(part) for part in _SPECIAL.sub(_encoded_match, key))
+    partition = _SPECIAL.sub(_encoded_match, key)
+    if not partition.isprintable():
+        partition = "".join(part if part.isprintable() else _encoded(part) for part in partition)
     raw = partition.encode()
     if len(raw) <= _MAX_BYTES and not _CUT.search(partition):
         return partition

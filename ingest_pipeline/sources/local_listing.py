@@ -49,19 +49,24 @@ class Listing:
         if identity in above:
             self._note(prefix, "link back to a folder above")
             return
-        for name, entry in self._sorted_entries(folder, prefix):
+        for name in self._sorted_names(folder, prefix):
             shown = readable_name(prefix + name)
             if not name.endswith("/"):
-                yield from self._file(prefix + name, entry)
+                # Not before this one: examining a file costs as much as the rest of the comparison.
+                if self._keys.contains(shown):
+                    yield from self._file(prefix + name, folder / name)
             elif not self._keys.excludes(shown) and not self._is_excluded(shown):
                 try:
-                    yield from self.walk(entry, prefix + name, (*above, identity))
+                    yield from self.walk(folder / name, prefix + name, (*above, identity))
                 except FileNotFoundError:  # removed while listing
                     continue
 
-    def _sorted_entries(self, folder: Path, prefix: str) -> list[tuple[str, Path]]:
-        """Entries sorted by name, with a slash after the names of folders: the order in which object stores list."""
-        found: list[tuple[str, Path]] = []
+    def _sorted_names(self, folder: Path, prefix: str) -> list[str]:
+        """Names of the entries, with a slash after those of folders, in the order in which object stores list.
+
+        Nothing but the names, since a folder may have millions of files.
+        """
+        found: list[str] = []
         with os.scandir(folder) as entries:
             for entry in entries:
                 if entry.is_symlink() and (refusal := self._links.refusal(Path(entry.path))):
@@ -75,8 +80,12 @@ class Listing:
                             continue
                         raise
                     slash = ""
-                found.append((entry.name + slash, Path(entry.path)))
-        return sorted(found, key=lambda entry: (readable := readable_name(entry[0]), readable != entry[0]))
+                found.append(entry.name + slash)
+        if all(map(_is_readable, found)):
+            found.sort()
+        else:
+            found.sort(key=lambda name: (readable := readable_name(name), readable != name))
+        return found
 
     def _file(self, key: str, entry: Path) -> Iterator[SourceObject]:
         shown = readable_name(key)
@@ -107,6 +116,10 @@ class Listing:
     def _note(self, shown: str, reason: str) -> None:
         if self._keys.contains(shown):
             self._on_excluded(shown, reason)
+
+
+def _is_readable(name: str) -> bool:
+    return name.isascii() or readable_name(name) == name
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC
@@ -540,6 +541,36 @@ def test_a_listing_continues_after_a_key_and_below_a_folder(tmp_path: Path) -> N
     assert [obj.key for obj in source.list(folder="b/2", after="b/1")] == ["b/2/x"]
     assert list(source.list(folder="no such")) == []
     assert list(source.list(folder="../..")) == []
+
+
+def test_a_listing_examines_no_file_before_the_key_after_which_it_continues(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(20):
+        (tmp_path / f"{number:02}").touch()
+    examined: list[str] = []
+
+    def examine(path: Path) -> os.stat_result:
+        examined.append(path.name)
+        return path.stat()
+
+    monkeypatch.setattr("ingest_pipeline.sources.local_listing.regular_file", examine)
+    assert [obj.key for obj in ObjectSource(str(tmp_path)).list("16")] == ["17", "18", "19"]
+    assert examined == ["17", "18", "19"]
+
+
+def test_a_folder_of_many_files_is_listed_in_little_memory(tmp_path: Path) -> None:
+    count = 3000
+    for number in range(count):
+        (tmp_path / f"{number:05}").touch()
+    source = ObjectSource(str(tmp_path))
+    tracemalloc.start()
+    try:
+        assert sum(1 for _ in source.list()) == count
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 150 * count
 
 
 def test_names_that_are_not_utf8_are_sorted_as_they_are_shown(tmp_path: Path) -> None:
