@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -32,8 +32,9 @@ class Removal:
 
     predicate: str
     """SQL filter over the table's columns that selects the rows."""
-    fragments: frozenset[int] | None = None
-    """Ids of the fragments that contain them, so that nothing else is read. None: the whole table is scanned."""
+    fragments: Mapping[int, str] | None = None
+    """The fragments that contain them, so that nothing else is read, each with the filter of its own rows. A filter of
+    all rows, parsed again for each fragment, would take longer than the deletion. None: the whole table is scanned."""
     row_count: int | None = None
     """The expected number of these rows in those fragments. If the count differs, the whole table is scanned."""
 
@@ -42,9 +43,18 @@ def either(one: Removal | None, other: Removal | None) -> Removal | None:
     """The removal of the rows of both, which select different rows."""
     if one is None or other is None:
         return one or other
-    fragments = None if one.fragments is None or other.fragments is None else one.fragments | other.fragments
+    fragments = None if one.fragments is None or other.fragments is None else _joined(one.fragments, other.fragments)
     count = None if one.row_count is None or other.row_count is None else one.row_count + other.row_count
-    return Removal(f"({one.predicate}) OR ({other.predicate})", fragments, count)
+    return Removal(_or(one.predicate, other.predicate), fragments, count)
+
+
+def _joined(one: Mapping[int, str], other: Mapping[int, str]) -> dict[int, str]:
+    both = {number: _or(one[number], other[number]) for number in one.keys() & other.keys()}
+    return {**one, **other, **both}
+
+
+def _or(one: str, other: str) -> str:
+    return f"({one}) OR ({other})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,15 +233,15 @@ def _remove(dataset: lance.LanceDataset, removal: Removal | None, dropped: froze
     if removal is None:
         return _Deletion([], {}, 0)
     present = set(dataset.fragment_ids())
-    if removal.fragments is not None and removal.fragments <= present:
-        deletion = _delete(dataset, removal.fragments, removal.predicate)
+    if removal.fragments is not None and removal.fragments.keys() <= present:
+        deletion = _delete(dataset, removal.fragments)
         if deletion.row_count == removal.row_count:
             return deletion
     # Another program rewrote the fragments that the catalog names, so the rows are elsewhere: scan the whole table.
     containing = _fragments_containing(
         dataset, removal.predicate, chosen(dataset, present - dropped) if dropped else None
     )
-    return _delete(dataset, containing, removal.predicate)
+    return _delete(dataset, dict.fromkeys(containing, removal.predicate))
 
 
 def _fragments_containing(
@@ -243,15 +253,15 @@ def _fragments_containing(
     return {address >> 32 for address in scanner.to_table()["_rowaddr"].to_pylist()}
 
 
-def _delete(dataset: lance.LanceDataset, numbers: Iterable[int], predicate: str) -> _Deletion:
+def _delete(dataset: lance.LanceDataset, predicates: Mapping[int, str]) -> _Deletion:
     gone: list[int] = []
     updated: dict[int, FragmentMetadata] = {}
     row_count = 0
-    for number in sorted(numbers):
+    for number in sorted(predicates):
         fragment = fragment_of(dataset, number)
         before = fragment.metadata
         with boundary(Boundary.ROWS_REMOVED):
-            after = fragment.delete(predicate)
+            after = fragment.delete(predicates[number])
         row_count += before.num_rows - (0 if after is None else after.num_rows)
         if after is None:
             gone.append(number)

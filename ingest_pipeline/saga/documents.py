@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
@@ -94,8 +95,12 @@ def removal_of(superseded: Sequence[Superseded]) -> Removal | None:
     with_rows = [document for document in superseded if document.chunk_count]
     if not with_rows:
         return None
+    keys: defaultdict[int, list[str]] = defaultdict(list)
+    for document in with_rows:
+        for number in document.fragments:
+            keys[number].append(document.key)
     return Removal(
         one_of("document", [document.key for document in with_rows]),
-        frozenset(number for document in with_rows for number in document.fragments),
+        {number: one_of("document", found) for number, found in keys.items()},
         sum(document.chunk_count for document in with_rows),
     )

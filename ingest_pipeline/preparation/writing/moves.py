@@ -74,7 +74,8 @@ def stage_all_moves(
             sagas.record_fragment(connection, saga.id, name=file.name, row_count=file.row_count)
     ids = [str(number) for edit in edits.values() for number in edit.removed]
     if ids:
-        staged.removed = Removal(one_of("id", ids), frozenset(removing), len(ids))
+        removed = one_of("id", ids)
+        staged.removed = Removal(removed, dict.fromkeys(removing, removed), len(ids))
     return staged
 
 

@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from lance.fragment import LanceFragment
 
 from ingest_pipeline.lance.changes import FragmentState
+from ingest_pipeline.lance.filters import one_of
 from ingest_pipeline.lance.indices import Indexing, IndexKind, Segment
 from ingest_pipeline.lance.search import nearest as nearest_rows
 from ingest_pipeline.lance.table import LanceTable
@@ -80,6 +82,21 @@ def test_documents_are_edited_after_a_compaction_without_a_scan(world: World, mo
     edit_all(world)
     assert places(world) == really(world)
     world.check_nothing_left()
+
+
+def test_in_each_fragment_only_its_own_documents_are_looked_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, asked = places(world), dict[int, str]()
+    delete = LanceFragment.delete
+
+    def deleted(fragment: LanceFragment, predicate: str) -> object:
+        asked[fragment.fragment_id] = predicate
+        return delete(fragment, predicate)
+
+    monkeypatch.setattr(LanceFragment, "delete", deleted)
+    edit_all(world)
+    edited = [f"{number}.txt" for number in (0, 1, 2, 4)]
+    assert asked == {before[key][0]: one_of("document", [key]) for key in edited}
+    assert places(world) == really(world)
 
 
 @pytest.mark.promise("pay-once")
