@@ -55,6 +55,7 @@ _BENCHMARKS: dict[str, Benchmark] = {
 }
 _WHEN_NAMED: dict[str, Benchmark] = {
     "memory_1gb": memory.run_1gb,
+    "memory_1gb_in_documents": memory.run_1gb_in_documents,
     "growth_by_long_history": growth.by_long_history,
     "edits_200mb": edits.run_200mb,
     "search_million": search.run_million,

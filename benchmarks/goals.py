@@ -122,6 +122,7 @@ _GOALS = [
         _Goal(what, f"at most {_MEMORY_MB}", (name,), _last("peak_mb"), _at_most(_MEMORY_MB))
         for what, name in (
             ("memory for a file of 1 GB, MB", "memory_1gb"),
+            ("memory for 1 GB in documents of 50 KB, MB", "memory_1gb_in_documents"),
             ("memory for the larger of two files below 1 GB, MB", "memory"),
         )
     ),

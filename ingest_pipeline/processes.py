@@ -7,13 +7,14 @@ clone has the same host name. A process from before the last boot is dead.
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import hashlib
 import os
 import re
 import socket
 import sys
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -64,6 +65,22 @@ def frozen_heap() -> Generator[None]:
         yield
     finally:
         _count_block(-1)
+
+
+def release_memory() -> None:
+    """Give memory that was freed back to the system.
+
+    The C library keeps what threads have freed, in an arena for each of them, so that a process would grow with each
+    group of documents although it uses no more memory. Other C libraries than glibc have no such call.
+    """
+    if (trim := _trim()) is not None:
+        trim(0)
+
+
+@cache
+def _trim() -> Callable[[int], int] | None:
+    found: Callable[[int], int] | None = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    return found
 
 
 @cache

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
+from heapq import nsmallest
 
 import dagster as dg
 
@@ -74,7 +75,7 @@ def _audit_result(violations: Sequence[Violation], counts: dict[str, int]) -> dg
 
 
 def freshness_result(
-    plans: Sequence[DocumentPlan], now: datetime, backoff: RunBackoff | None = None
+    plans: Iterable[DocumentPlan], now: datetime, backoff: RunBackoff | None = None
 ) -> dg.AssetCheckResult:
     """The result for documents that differ from the source. A removal has no time, so it counts at once.
 
@@ -83,19 +84,29 @@ def freshness_result(
         now: The time.
         backoff: Why runs over the corpus fail as a whole, if they do.
     """
+    differ = removed = 0
+    oldest: datetime | None = None
+
+    def counted() -> Iterator[DocumentPlan]:
+        nonlocal differ, removed, oldest
+        for plan in plans:
+            differ += 1
+            if plan.source is None:
+                removed += 1
+            else:
+                oldest = min(oldest or plan.source.last_modified, plan.source.last_modified)
+            yield plan
+
     rows = [
         {"document": plan.key, "change": _change(plan), "since": _since(plan)}
-        for plan in sorted(plans, key=_since)[:MAX_ROWS]
+        for plan in nsmallest(MAX_ROWS, counted(), key=_since)
     ]
-    changed = [plan.source.last_modified for plan in plans if plan.source is not None]
-    removed = sum(plan.source is None for plan in plans)
-    oldest = min(changed, default=None)
     late = removed > 0 or (oldest is not None and now - oldest > _GRACE)
     return dg.AssetCheckResult(
         passed=not late,
         severity=dg.AssetCheckSeverity.WARN,
         metadata={
-            "differ": len(plans),
+            "differ": differ,
             "removed": removed,
             **({"runs": dg.MetadataValue.text(backoff.note)} if backoff else {}),
             **({"since": dg.MetadataValue.timestamp(oldest)} if oldest else {}),

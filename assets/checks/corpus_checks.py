@@ -131,9 +131,10 @@ def _corpus_check(
 
 
 def _freshness(ingest_context: IngestContext) -> dg.AssetCheckResult:
-    plans = without_unreadable(ingest_context, Planner(ingest_context).plans())
     with ingest_context.corpus.database.transaction() as connection:
         backoff = read_backoff(connection, ingest_context.corpus.generation)
+    pages = Planner(ingest_context).one_pass()
+    plans = (plan for page in pages for plan in without_unreadable(ingest_context, page.plans))
     return freshness_result(plans, datetime.now(UTC), backoff)
 
 

@@ -24,7 +24,6 @@ from ingest_pipeline.ingestion.named_documents import check_keys, nothing_found
 from ingest_pipeline.ingestion.reembed import Action, model_mismatch
 from ingest_pipeline.planning.backoff import without_final
 from ingest_pipeline.planning.context import IngestContext
-from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.planning.run_backoff import forgive_runs
 from ingest_pipeline.planning.source_comparison import Planner
 from ingest_pipeline.postgres.catalog import reports
@@ -101,11 +100,10 @@ def ingest(
         release_holds(context.corpus, keys)
         forgive_runs(context.corpus)
         partitions = list(dict.fromkeys(map(context.scheme.partition_of, keys)))
-        plans = Planner(context).plans(partitions or None)
-        tried = plans if partitions else without_final(context, plans)[0]
-        console.print(_difference(settings, len(tried), len(plans) - len(tried)))
+        differing, skipped = _count(context, partitions)
+        console.print(_difference(settings, differing - skipped, skipped))
         run_id = str(uuid.uuid4())
-        with _dagster.instance(running) as instance, _bar(console, database, run_id, len(tried)):
+        with _dagster.instance(running) as instance, _bar(console, database, run_id, differing - skipped):
             config = {
                 "partitions": partitions,
                 "release_holds": False,
@@ -120,7 +118,7 @@ def ingest(
             costs = embedding_cache.costs(connection, run_id=run_id)
             progress = reports.run_progress(connection, run_id)
         _check_interrupt(result, "ingest", progress)
-        note = model_mismatch(context, running) or _note_on_nothing(context, plans)
+        note = model_mismatch(context, running) or (None if differing else nothing_found(context))
         return Run(
             run_id,
             progress,
@@ -253,6 +251,17 @@ def _check_interrupt(result: dg.JobExecutionResult, command: str, progress: RunP
     )
 
 
+def _count(context: IngestContext, partitions: Sequence[str]) -> tuple[int, int]:
+    """The number of documents that differ, and of those that a run over everything skips. No partitions: all."""
+    if partitions:
+        return len(Planner(context).plans(partitions)), 0
+    differing = skipped = 0
+    for page in Planner(context).one_pass():
+        differing += len(page.plans)
+        skipped += len(without_final(context, page.plans)[1])
+    return differing, skipped
+
+
 def _difference(settings: CorpusConfig, differing: int, skipped: int) -> str:
     """A sentence that says how many documents a run is about, before it begins."""
     corpus, source = f"[b]{settings.corpus}[/b]", escape(settings.source)
@@ -262,12 +271,6 @@ def _difference(settings: CorpusConfig, differing: int, skipped: int) -> str:
         cannot = "cannot be read or failed too often"
         return f"{line}. {counted(skipped, 'more document')} {cannot}, and {'is' if skipped == 1 else 'are'} skipped."
     return f"{line}." if differing else f"Corpus {corpus} agrees with {source}."
-
-
-def _note_on_nothing(context: IngestContext, plans: Sequence[DocumentPlan]) -> str | None:
-    if plans:
-        return None
-    return nothing_found(context)
 
 
 def _root(error: SerializableErrorInfo) -> str:

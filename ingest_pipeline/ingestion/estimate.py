@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from itertools import islice
 from math import ceil
-from uuid import UUID
 
 from ingest_pipeline.errors import DocumentError, DocumentTooLargeError, StaleError, UnreadableError
 from ingest_pipeline.ingestion.columns.column_changes import is_columns_only
@@ -28,6 +27,7 @@ from ingest_pipeline.postgres.catalog.reports import DocumentRatio
 from ingest_pipeline.postgres.ledger import embedding_cache
 from ingest_pipeline.preparation.reading.document_reader import DocumentReader
 from ingest_pipeline.preparation.reading.extension_calls import ExtensionCalls
+from ingest_pipeline.preparation.seen_texts import CompactHashSet
 from ingest_pipeline.preparation.spending_guard import CHARACTERS_PER_TOKEN, read_spent
 from ingest_pipeline.preparation.vectors.published_vectors import PublishedVectors
 from ingest_pipeline.preparation.vectors.recorded_texts import RecordedTexts
@@ -89,31 +89,40 @@ def reasons_of(unreadable: Iterable[UnreadableDocument]) -> dict[str, int]:
     return dict(sorted(Counter(document.reason for document in unreadable).items()))
 
 
-def estimate(context: IngestContext, plans: Sequence[DocumentPlan]) -> Estimate:
+def estimate(context: IngestContext, plans: Iterable[DocumentPlan]) -> Estimate:
     """Estimate from the sizes in the listing, without reading documents."""
     with context.corpus.database.transaction() as connection:
         ratios = reports.document_ratios(connection, context.corpus.generation)
     forecast = _Forecast(context, ratios)
-    counted, read = _Count(), _without_columns_only(context, plans)
+    counted = _Count()
     most = context.limits.chunks_per_document
-    for plan in read:
-        if plan.source is not None:
-            characters = forecast.characters(plan.source)
-            chunks = ceil(characters / forecast.chunk_characters)
-            is_refused = most is not None and chunks > most
-            if is_refused:
-                counted.too_large.append(plan.key)
-            if not is_refused or is_compressed(plan.key):  # the size in its directory is only an upper bound
-                counted.add(chunks, ceil(characters * forecast.overlap))
+    for source in _to_read(context, plans, counted):
+        characters = forecast.characters(source)
+        chunks = ceil(characters / forecast.chunk_characters)
+        is_refused = most is not None and chunks > most
+        if is_refused:
+            counted.too_large.append(source.key)
+        if not is_refused or is_compressed(source.key):  # the size in its directory is only an upper bound
+            counted.add(chunks, ceil(characters * forecast.overlap))
     counted.uncertain = forecast.uncertain
-    return _priced(context, read, counted, len(plans) - len(read), exact=False)
+    return _priced(context, counted, exact=False)
 
 
-def _without_columns_only(context: IngestContext, plans: Iterable[DocumentPlan]) -> list[DocumentPlan]:
-    return [plan for plan in plans if not is_columns_only(context, plan)]
+def _to_read(
+    context: IngestContext, plans: Iterable[DocumentPlan], counted: _Count, *, for_columns: bool = False
+) -> Iterator[SourceObject]:
+    """The objects that an ingest reads, each counted, and not those that it reads for their columns alone."""
+    for plan in plans:
+        if plan.source is None:
+            counted.removals += 1
+        elif not for_columns and is_columns_only(context, plan):
+            counted.columns_only += 1
+        else:
+            counted.documents += 1
+            yield plan.source
 
 
-def count(context: IngestContext, plans: Sequence[DocumentPlan], *, read_vectors: bool = False) -> Estimate:
+def count(context: IngestContext, plans: Iterable[DocumentPlan], *, read_vectors: bool = False) -> Estimate:
     """Count exactly: read and chunk each document and look up which texts have a vector. Embeds and publishes nothing.
 
     Args:
@@ -124,23 +133,26 @@ def count(context: IngestContext, plans: Sequence[DocumentPlan], *, read_vectors
     Raises:
         UnavailableError: The source or one of the stores does not answer.
     """
-    counted, read = _Count(), plans if read_vectors else _without_columns_only(context, plans)
+    counted = _Count()
     published = PublishedVectors(context.corpus, context.recipe.embedding_dimensions)
     recorded = RecordedTexts(context.corpus.generation, context.recipe.embedding)
-    chunks = iter(_chunks(context, read, counted))
+    chunks = _chunks(context, _to_read(context, plans, counted, for_columns=read_vectors), counted)
     while some := list(islice(chunks, _CHUNKS_PER_LOOK_UP)):
         _count_new(context, some, counted, recorded, published if read_vectors else None)
-    return _priced(context, read, counted, len(plans) - len(read), exact=True)
+    return _priced(context, counted, exact=True)
 
 
 @dataclass(slots=True)
 class _Count:
+    documents: int = 0
+    removals: int = 0
+    columns_only: int = 0
     chunks: int = 0
     to_embed: int = 0
     characters: int = 0
     uncertain: int = 0
     too_large: list[str] = field(default_factory=list[str])
-    seen: set[UUID] = field(default_factory=set[UUID])
+    seen: CompactHashSet = field(default_factory=CompactHashSet)
     unreadable: list[UnreadableError] = field(default_factory=list[UnreadableError])
 
     def add(self, chunks: int, characters: int) -> None:
@@ -192,19 +204,17 @@ class _Forecast:
         return unpacked_size(self._source, document)
 
 
-def _chunks(context: IngestContext, plans: Sequence[DocumentPlan], counted: _Count) -> Iterator[Chunk]:
+def _chunks(context: IngestContext, sources: Iterable[SourceObject], counted: _Count) -> Iterator[Chunk]:
     calls = ExtensionCalls(context.extensions, context.corpus)
-    for plan in plans:
-        if plan.source is None:
-            continue
+    for source in sources:
         try:
-            yield from DocumentReader(plan.source, context.recipe, calls).chunks(
+            yield from DocumentReader(source, context.recipe, calls).chunks(
                 context.source, context.chunker, context.limits
             )
         except UnreadableError as error:
             counted.unreadable.append(error)
             if isinstance(error, DocumentTooLargeError):
-                counted.too_large.append(plan.key)
+                counted.too_large.append(source.key)
         except (DocumentError, StaleError):
             # The ingest will report the problem. The chunks before it are embedded in any case.
             continue
@@ -218,32 +228,28 @@ def _count_new(
     published: PublishedVectors | None,
 ) -> None:
     texts = {chunk.text_hash: len(chunk.embedded_text) for chunk in chunks}
-    new = texts.keys() - counted.seen
+    new = {text_hash for text_hash in texts if not counted.seen.add(text_hash)}
     with context.corpus.database.transaction() as connection:
         recorded.refresh(connection)
         places = embedding_cache.published_texts(connection, context.corpus.generation, list(new))
     found = {text_hash for text_hash in new if text_hash in recorded}
     there = {place.text_hash for place in places} if published is None else published.read(places).keys()
     to_embed = new - found - there
-    counted.seen |= new
     counted.chunks += len(chunks)
     counted.to_embed += len(to_embed)
     counted.characters += sum(texts[text_hash] for text_hash in to_embed)
 
 
-def _priced(
-    context: IngestContext, plans: Sequence[DocumentPlan], counted: _Count, columns_only: int, *, exact: bool
-) -> Estimate:
+def _priced(context: IngestContext, counted: _Count, *, exact: bool) -> Estimate:
     with context.corpus.database.transaction() as connection:
         billed, characters = embedding_cache.token_ratio(connection, context.corpus.generation)
     tokens = ceil(counted.characters * billed / characters if billed else counted.characters / CHARACTERS_PER_TOKEN)
-    removals = sum(plan.source is None for plan in plans)
     price = context.price
     in_batch = None if price is None else price.in_batch()
     return Estimate(
-        len(plans) - removals,
-        removals,
-        columns_only,
+        counted.documents,
+        counted.removals,
+        counted.columns_only,
         counted.chunks,
         counted.characters,
         counted.to_embed,

@@ -47,7 +47,7 @@ from ingest_pipeline.preparation.batches import PreparedDocument
 from ingest_pipeline.preparation.prepare import Preparation, Prepared
 from ingest_pipeline.preparation.reading.preview import ChunkPreview
 from ingest_pipeline.preparation.spending_guard import SpendingGuard
-from ingest_pipeline.processes import frozen_heap
+from ingest_pipeline.processes import frozen_heap, release_memory
 from ingest_pipeline.saga.documents import DocumentRows
 from ingest_pipeline.saga.lifecycle import Saga
 from ingest_pipeline.telemetry.logs import get_logger
@@ -57,6 +57,7 @@ log = get_logger(__name__)
 
 # A document that changes during this many attempts in a row is written faster than it can be read.
 _PLANNINGS = 3
+_NO_PREVIEW = ChunkPreview(is_off=True)
 
 
 class Ingestion:
@@ -70,6 +71,7 @@ class Ingestion:
         search_for_rows: Remove old rows by a search of the whole table, instead of where the catalog locates them.
         spending: Counts the tokens of a run that has several ingestions. Default: of this one alone.
         gates: The gates of an earlier ingestion of the same process, which has embedded the golden set.
+        previews: Whether publications have previews of their documents.
     """
 
     def __init__(
@@ -82,12 +84,14 @@ class Ingestion:
         search_for_rows: bool = False,
         spending: SpendingGuard | None = None,
         gates: Gates | None = None,
+        previews: bool = True,
     ) -> None:
         self._context = context
         self._embedder = embedder
         self._run_id = run_id
         self._report = report
         self._search_for_rows = search_for_rows
+        self._previews = previews
         self._summary = Summary()
         self._in_full = set[str]()
         """Keys of documents whose rows are not where the catalog says. Edits of them are ingested as a whole."""
@@ -121,6 +125,8 @@ class Ingestion:
                 last = planning == _PLANNINGS - 1
                 stale += await self._publish_columns(group.updates, last=last) if group.updates else []
                 stale += await self._publish_group(group.plans, last=last) if group.plans else []
+                del group
+                release_memory()
             if not stale:
                 break
             grouped = groups(self._changed(await asyncio.to_thread(self._plan_again, stale)))
@@ -237,7 +243,13 @@ class Ingestion:
                 if self._search_for_rows or self.gates is not None:
                     self._in_full |= {plan.key for plan in group}
                 prepared = await Preparation(
-                    self._context, self._embedder, saga, group, self.spending, in_full=self._in_full
+                    self._context,
+                    self._embedder,
+                    saga,
+                    group,
+                    self.spending,
+                    in_full=self._in_full,
+                    previews=self._previews,
                 ).run()
                 await asyncio.to_thread(saga.prepared)
                 stale = self._sort_out(prepared.failed, group, last=last)
@@ -360,7 +372,7 @@ class Ingestion:
         count_publication(publication.documents, len(publication.removed))
         self._report(publication)
         for document in publication.documents:
-            document.preview = ChunkPreview()  # its texts would otherwise stay in memory until the run ends
+            document.preview = _NO_PREVIEW  # its texts would otherwise stay in memory until the run ends
 
 
 def _with_columns(update: ColumnUpdate, copied: CopiedDocument) -> PreparedDocument:

@@ -31,13 +31,14 @@ from ingest_pipeline.ingestion.summary import Summary
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.planning.removal_guard import check_removals
-from ingest_pipeline.planning.source_comparison import Planner
+from ingest_pipeline.planning.source_comparison import MAX_PAGE_DOCUMENTS, Limits, Planner
 from ingest_pipeline.postgres.catalog import documents
 from ingest_pipeline.postgres.catalog.corpora import Generation, GenerationDifference, GenerationState
 from ingest_pipeline.postgres.catalog.gates import last_switch_judgement
 from ingest_pipeline.postgres.catalog.holds import read_holds
 from ingest_pipeline.postgres.catalog.recipes import put_in_force
 from ingest_pipeline.postgres.database import Database
+from ingest_pipeline.preparation.spending_guard import SpendingGuard
 from ingest_pipeline.saga.generations import differences, list_generations, resume, switch
 from ingest_pipeline.telemetry.logs import get_logger
 from ingest_pipeline.types import counted
@@ -89,13 +90,13 @@ def estimate_reembedding(current: IngestContext, settings: CorpusConfig) -> Esti
     found = _target(list_generations(current.corpus.database, settings.corpus), settings.recipe.embedding)
     if found is not None:
         target = open_generation(current.corpus.database, settings, found.name, found.state)
-        return estimate(target, Planner(target).plans())
+        return estimate(target, (plan for page in Planner(target).one_pass() for plan in page.plans))
     # The new generation does not exist yet, so the estimate uses the ratios of the current one.
-    listed = [
+    listed = (
         DocumentPlan(source.key, "", source, None)
         for source in current.objects()
         if current.selection.exclusion_reason(source) is None
-    ]
+    )
     imagined = replace(
         current,
         chunker=settings.create_chunker(),
@@ -167,18 +168,32 @@ class Reembedding:
         self._new = new
         self._embedder = embedder
         self._run_id = run_id
+        self._spending: SpendingGuard | None = None
         self._create_old_embedder = create_old_embedder
         self.judgement: Judgement | None = None
         """What the gates found before the switch. None: nothing is configured, or the switch was released."""
 
     async def fill(self, partitions: Sequence[str] | None = None) -> Summary:
-        """Ingest the source, or some partitions of it, into the new generation.
+        """Ingest the source, or some partitions of it, into the new generation, page by page.
+
+        Returns:
+            The documents that were not ingested. The publications are in the ledger alone, since they may be many.
 
         Raises:
             IngestError: As `Ingestion.run`. What was published before stays, and readers do not see it.
         """
-        plans = await asyncio.to_thread(Planner(self._new).plans, partitions)
-        return await Ingestion(self._new, self._embedder, run_id=self._run_id).run(plans)
+        planner, filled = Planner(self._new), Summary()
+        if partitions is None:
+            pages = planner.pages(Limits(MAX_PAGE_DOCUMENTS))
+        else:
+            pages = iter([await asyncio.to_thread(planner.partitions, partitions)])
+        while (page := await asyncio.to_thread(next, pages, None)) is not None:
+            ingestion = Ingestion(self._new, self._embedder, run_id=self._run_id, spending=self._spending)
+            self._spending = ingestion.spending
+            found = await ingestion.run(page.plans)
+            filled.failed |= found.failed
+            filled.too_recent |= found.too_recent
+        return filled
 
     async def switch(self) -> None:
         """Switch readers, once the new generation has all documents that they see, or newer bytes of them.
@@ -266,7 +281,7 @@ class Reembedding:
             RemovalsWithheldError: The removal needs a confirmation, because it covers most documents.
         """
         seen_now = await asyncio.to_thread(_removals, self._old, keys)
-        withheld = await asyncio.to_thread(check_removals, self._old, seen_now)
+        withheld = await asyncio.to_thread(check_removals, self._old, len(seen_now))
         if withheld is not None:
             raise withheld
         # The source was checked for them, and the embedder is that of another model than the gates need.

@@ -27,13 +27,10 @@ from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.planning.removal_guard import check_removals
 from ingest_pipeline.planning.run_backoff import forgive_runs
 from ingest_pipeline.planning.shares import EVERYTHING, Share
-from ingest_pipeline.planning.source_comparison import Limits, Page, Planner
+from ingest_pipeline.planning.source_comparison import MAX_PAGE_DOCUMENTS, Limits, Page, Planner
 from ingest_pipeline.postgres.ledger.failures import Failure, read_failures
 from ingest_pipeline.preparation.spending_guard import SpendingGuard
 from ingest_pipeline.telemetry.spans import span
-
-# Pages of this size keep memory independent of the size of the corpus.
-_MAX_PAGE_DOCUMENTS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +206,7 @@ class IngestRun:
         share = self._options.share
         min_age = self._context.min_age_seconds if self._options.skip_too_recent else 0
         # A run ingests a share of each page, and larger pages make its publications as large as those of other runs.
-        for page in planner.pages(Limits(share.count * _MAX_PAGE_DOCUMENTS, min_age_seconds=min_age)):
+        for page in planner.pages(Limits(share.count * MAX_PAGE_DOCUMENTS, min_age_seconds=min_age)):
             clear_resolved(self._context, page)
             page.puts, page.removals, page.on_hold = map(share.of, (page.puts, page.removals, page.on_hold))
             page.blocked = share.of(page.blocked)
@@ -254,7 +251,7 @@ class IngestRun:
         # The removal guard must count all removals, and a share knows only its own.
         withhold = self._options.withhold_removals or self._options.share.count > 1
         if not (self._options.confirm_removals or withhold):
-            error = check_removals(self._context, removals, with_recent=are_few)
+            error = check_removals(self._context, len(removals), with_recent=are_few)
         if error is None and not withhold:
             return removals
         self.outcome.incomplete.update(plan.partition for plan in removals)
@@ -313,6 +310,7 @@ class IngestRun:
                 report=self._report,
                 spending=self._spending,
                 gates=self._gates,
+                previews=not isinstance(self._reporter, _Silent),
             )
             self._gates = ingestion.gates
             # The limits count for the whole run, and not for each of its pages.

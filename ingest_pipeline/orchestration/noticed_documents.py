@@ -117,7 +117,7 @@ def _due(context: IngestContext, keys: Sequence[str], warnings: list[str]) -> li
     page = Planner(context).documents(keys)
     puts = DueDocuments(context).of(page.puts)
     # The pass over the whole source decides about removals that are most of the corpus.
-    refusal = check_removals(context, page.removals, with_recent=True)
+    refusal = check_removals(context, len(page.removals), with_recent=True)
     if refusal is not None:
         warnings.append(str(refusal))
     return sorted([*puts, *(page.removals if refusal is None else [])], key=lambda plan: plan.key)

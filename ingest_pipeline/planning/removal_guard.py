@@ -5,12 +5,10 @@ If a listing lacks most documents, a mistake or a fault is more likely than a de
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import timedelta
 
 from ingest_pipeline.errors import RemovalsWithheldError
 from ingest_pipeline.planning.context import IngestContext
-from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.postgres.catalog import documents
 from ingest_pipeline.types import counted
 
@@ -28,14 +26,12 @@ def is_suspicious(gone: int, latest: int) -> bool:
     return gone > 0 and (gone >= latest or (gone > _MAX_UNCONFIRMED and 2 * gone > latest))
 
 
-def check_removals(
-    context: IngestContext, removals: Sequence[DocumentPlan], *, with_recent: bool = False
-) -> RemovalsWithheldError | None:
+def check_removals(context: IngestContext, removals: int, *, with_recent: bool = False) -> RemovalsWithheldError | None:
     """The error to raise if these removals need a confirmation, otherwise None.
 
     Args:
         context: The open corpus with its source.
-        removals: All compared documents that the source lacks.
+        removals: Number of all compared documents that the source lacks.
         with_recent: Count the removals of the last hour too, because the source was not listed, and a source that
             disappears piece by piece looks like many small removals.
     """
@@ -44,9 +40,9 @@ def check_removals(
     with context.corpus.database.transaction() as connection:
         latest = documents.count_documents(connection, context.corpus.generation)
         recent = documents.count_removed(connection, context.corpus.generation, _RECENT) if with_recent else 0
-    if not is_suspicious(len(removals) + recent, latest + recent):
+    if not is_suspicious(removals + recent, latest + recent):
         return None
-    return withheld(context.corpus.name, context.source.url, len(removals) + recent, latest + recent)
+    return withheld(context.corpus.name, context.source.url, removals + recent, latest + recent)
 
 
 def withheld_rollback(corpus: str, version: int, gone: int, latest: int) -> RemovalsWithheldError:

@@ -24,11 +24,13 @@ from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.postgres.ledger.erasures import ErasedKeys, erased_keys
 from ingest_pipeline.types import SourceObject
 
-_MAX_EXCLUDED_KEYS = 1000
+MAX_EXCLUDED_KEYS = 1000
 # One request to a source may take 90 seconds, and Postgres ends a transaction that is idle for 120.
 _KEEPALIVE_SECONDS = 10.0
 # For more folders than this, one listing of the whole source is faster than a listing of each folder.
 _MAX_FOLDERS = 50
+# Pages of this size keep memory independent of the size of the corpus.
+MAX_PAGE_DOCUMENTS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +107,7 @@ class Page:
         """Count objects, given by key and reason, that the settings exclude."""
         for key, reason in objects:
             self.excluded[reason] += 1
-            if len(self.excluded_keys) < _MAX_EXCLUDED_KEYS:
+            if len(self.excluded_keys) < MAX_EXCLUDED_KEYS:
                 self.excluded_keys[key] = reason
 
 
@@ -133,15 +135,37 @@ class Planner:
             corpus.database.transaction() as connection,
             documents.streamed_latest(connection, corpus.generation, after=after) as latest,
         ):
-            page = Page(
-                after,
-                holds=read_holds(connection, corpus.generation),
-                blocks=read_blocks(connection, corpus.generation),
-                erased_keys=erased_keys(connection, corpus.name),
-            )
-            comparison = _Comparison(self._context, page, limits)
+            comparison = _Comparison(self._context, self._empty_page(connection, after), limits)
             listed = self._context.objects(after, on_excluded=comparison.exclude)
             return comparison.run(_keep_alive(connection, listed), latest)
+
+    def one_pass(self) -> Iterator[Page]:
+        """Compare the whole source in one listing and one snapshot of the catalog, and yield it page by page.
+
+        Memory does not grow with the number of documents. A transaction is open until the last page was taken, so that
+        no more than some minutes may pass between two pages.
+
+        Raises:
+            SourceUnavailableError: As `page`, perhaps after some pages.
+        """
+        corpus = self._context.corpus
+        with (
+            corpus.database.transaction() as connection,
+            documents.streamed_latest(connection, corpus.generation) as latest,
+        ):
+            database.wait_for_reader(connection)
+            comparison = _Comparison(self._context, self._empty_page(connection), Limits(MAX_PAGE_DOCUMENTS))
+            listed = self._context.objects(on_excluded=comparison.exclude)
+            yield from comparison.pages(_keep_alive(connection, listed), latest)
+
+    def _empty_page(self, connection: Connection, after: str = "", keys: Sequence[str] | None = None) -> Page:
+        corpus = self._context.corpus
+        return Page(
+            after,
+            holds=read_holds(connection, corpus.generation, keys),
+            blocks=read_blocks(connection, corpus.generation, keys),
+            erased_keys=erased_keys(connection, corpus.name),
+        )
 
     def pages(self, limits: Limits = NO_LIMITS) -> Iterator[Page]:
         """Compare the whole source, page by page.
@@ -172,11 +196,7 @@ class Planner:
         corpus = self._context.corpus
         with corpus.database.transaction() as connection:
             latest = documents.latest_documents(connection, corpus.generation, partitions=names)
-            page = Page(
-                holds=read_holds(connection, corpus.generation),
-                blocks=read_blocks(connection, corpus.generation),
-                erased_keys=erased_keys(connection, corpus.name),
-            )
+            page = self._empty_page(connection)
         return self._named(page, latest, lambda: _list_partitions(self._context, names))
 
     def documents(self, keys: Sequence[str]) -> Page:
@@ -188,11 +208,7 @@ class Planner:
         corpus = self._context.corpus
         with corpus.database.transaction() as connection:
             latest = documents.latest_documents(connection, corpus.generation, keys=keys)
-            page = Page(
-                holds=read_holds(connection, corpus.generation, keys),
-                blocks=read_blocks(connection, corpus.generation, keys),
-                erased_keys=erased_keys(connection, corpus.name),
-            )
+            page = self._empty_page(connection, keys=keys)
         return self._named(page, latest, lambda: self._context.listed(keys))
 
     def _named(
@@ -207,7 +223,7 @@ class Planner:
 
 
 class _Comparison:
-    """Fills one page: joins the listing with the catalog and sorts what differs."""
+    """Fills pages one after the other: joins the listing with the catalog and sorts what differs."""
 
     def __init__(self, context: IngestContext, page: Page, limits: Limits) -> None:
         self._context = context
@@ -219,9 +235,14 @@ class _Comparison:
         """Objects that were listed and may still turn out to be after the page's last key."""
 
     def run(self, listed: Iterable[SourceObject], latest: Iterable[LatestDocument]) -> Page:
-        """The page, from both sides in the order of their keys."""
-        page, context = self._page, self._context
+        """The first page, from both sides in the order of their keys."""
+        return next(self.pages(listed, latest))
+
+    def pages(self, listed: Iterable[SourceObject], latest: Iterable[LatestDocument]) -> Iterator[Page]:
+        """All pages. The last one has no end, unless the time was up."""
+        context = self._context
         for found in merge_join(self._selected(listed), latest):
+            page = self._page
             if page.last is not None and found.key > page.last:
                 break
             page.latest += found.latest is not None and not found.latest.removed
@@ -234,9 +255,16 @@ class _Comparison:
             if plan is not None:
                 self._add(plan)
             if self._is_full() and context.source.can_follow(found.key):
-                page.last = found.key
-                break
+                yield self._ended(found.key)
+        yield self._ended(self._page.last)
+
+    def _ended(self, last: str | None) -> Page:
+        """The current page, which ends at a key. The next one begins after it."""
+        page = self._page
+        page.last = last
         page.exclude((key, reason) for key, reason in self._excluded if page.covers(key))
+        self._excluded = [one for one in self._excluded if not page.covers(one[0])]
+        self._page = Page(last or "", holds=page.holds, blocks=page.blocks, erased_keys=page.erased_keys)
         return page
 
     def exclude(self, key: str, reason: str) -> None:

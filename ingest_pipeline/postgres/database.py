@@ -263,6 +263,11 @@ def is_under_way(connection: Connection) -> bool:
     return connection.info.transaction_status is TransactionStatus.INTRANS
 
 
+def wait_for_reader(connection: Connection) -> None:
+    """Let a transaction that only reads be idle for ten minutes, while its rows are used."""
+    connection.execute(query("wait_for_reader"))
+
+
 def keepalive(connection: Connection) -> None:
     """Run a trivial statement, so that the idle timeout does not end a transaction that waits for another system."""
     connection.execute(query("keepalive"))

@@ -62,6 +62,7 @@ class Preparation:
         plans: The documents to publish and to remove.
         guard: The limits of the run. None: tokens are not limited.
         in_full: Keys of documents that are not read as edits. Those are added for which that fails.
+        previews: Whether previews of the documents are collected.
     """
 
     def __init__(
@@ -73,8 +74,10 @@ class Preparation:
         guard: SpendingGuard | None = None,
         *,
         in_full: set[str] | None = None,
+        previews: bool = True,
     ) -> None:
         self._context = context
+        self._previews = previews
         self._saga = saga
         self._plans = plans
         self._in_full = set[str]() if in_full is None else in_full
@@ -116,7 +119,8 @@ class Preparation:
             await asyncio.to_thread(self._insert_plans)
             await self._resolver.start(tasks)
             edits = EditReader(self._context, self._saga.id, self._in_full)
-            tasks.create_task(ReadStage(self._context, self._plans, read, self._calls, edits).run())
+            reading = ReadStage(self._context, self._plans, read, self._calls, edits, previews=self._previews)
+            tasks.create_task(reading.run())
             tasks.create_task(EmbedStage(self._resolver, read, resolved).run())
             await tasks.create_task(writer.run(tasks))
             refresh.cancel()

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from ingest_pipeline import processes
-from ingest_pipeline.processes import is_dead, is_remote, this_process
+from ingest_pipeline.processes import is_dead, is_remote, release_memory, this_process
 
 _PROGRAM = "from ingest_pipeline.processes import this_process; print(this_process(), flush=True); input()"
 
@@ -203,3 +203,18 @@ def test_the_heap_is_frozen_until_the_last_of_overlapping_blocks_ends(heap: Heap
             heap.calls.append("both")
         heap.calls.append("one")
     assert heap.calls == ["count", "freeze", "both", "one", "unfreeze"]
+
+
+def test_memory_that_was_freed_is_given_back() -> None:
+    blocks = [bytes(900) for _ in range(60_000)]
+    full = resident_bytes()
+    kept = blocks[::100]  # they keep the C library from shrinking its heap by itself
+    del blocks
+    assert full - resident_bytes() < 20_000_000
+    release_memory()
+    assert full - resident_bytes() > 30_000_000
+    assert len(kept) == 600
+
+
+def resident_bytes() -> int:
+    return 1024 * int(Path("/proc/self/status").read_text().partition("VmRSS:")[2].split()[0])

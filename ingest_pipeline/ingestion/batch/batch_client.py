@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,7 +14,8 @@ from ingest_pipeline.ingestion.batch import batch_jobs
 from ingest_pipeline.ingestion.recipe_guard import RecipeGuard
 from ingest_pipeline.planning.backoff import without_final
 from ingest_pipeline.planning.context import IngestContext
-from ingest_pipeline.planning.source_comparison import Planner
+from ingest_pipeline.planning.plan import DocumentPlan
+from ingest_pipeline.planning.source_comparison import MAX_PAGE_DOCUMENTS, Limits, Planner
 
 if TYPE_CHECKING:
     from ingest_pipeline.embedding.openai import OpenAIEmbedder
@@ -61,10 +62,19 @@ class BatchClient:
         guard = RecipeGuard(context, confirmed=confirm_recipe)
         if confirm_recipe:
             guard.accept()
-        plans = Planner(context).plans(partitions)
-        tried = without_final(context, plans)[0] if partitions is None else plans
-        due, withheld = guard.split(tried, are_named=partitions is not None)
-        submitted = self._run(lambda embedder: batch_jobs.submit(context, embedder, due))
+        planner, withheld = Planner(context), list[DocumentPlan]()
+
+        def due() -> Iterator[DocumentPlan]:
+            for page in planner.pages(Limits(MAX_PAGE_DOCUMENTS)):
+                found, left = guard.split(without_final(context, page.plans)[0])
+                withheld.extend(left[:1])
+                yield from found
+
+        if partitions is None:
+            plans: Iterable[DocumentPlan] = due()
+        else:
+            plans, withheld = guard.split(planner.plans(partitions), are_named=True)
+        submitted = self._run(lambda embedder: batch_jobs.submit(context, embedder, plans))
         if withheld and guard.error is not None:
             raise guard.error
         return len(submitted)

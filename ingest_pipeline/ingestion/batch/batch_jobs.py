@@ -13,7 +13,7 @@ any case.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -71,7 +71,7 @@ class _JobTexts:
     keys: set[str] = field(default_factory=set[str])
 
 
-async def submit(context: IngestContext, embedder: OpenAIEmbedder, plans: Sequence[DocumentPlan]) -> list[UUID]:
+async def submit(context: IngestContext, embedder: OpenAIEmbedder, plans: Iterable[DocumentPlan]) -> list[UUID]:
     """Submit batch jobs for the texts of documents that have no vector and are in no open job.
 
     Returns:

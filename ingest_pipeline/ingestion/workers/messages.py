@@ -24,7 +24,7 @@ class Assignment:
     user_embedder: str | None = None
     """Key of the user's embedder, if there is one."""
     run_id: str | None = None
-    """The Dagster run that the usage is counted for, if there is one."""
+    """The Dagster run that the usage is counted for, if there is one. It shows previews of the documents."""
 
 
 @dataclass(frozen=True, slots=True)

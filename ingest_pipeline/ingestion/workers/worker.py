@@ -85,6 +85,7 @@ class _Worker:
             report=self._send,
             spending=guard,
             gates=self._gates,
+            previews=self.assignment.run_id is not None,
         )
         self._gates = ingestion.gates
         try:

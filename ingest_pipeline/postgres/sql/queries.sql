@@ -21,6 +21,10 @@ SELECT current_setting('fsync') AS fsync, current_setting('full_page_writes') AS
 -- The transaction reads everything in the snapshot of its first query.
 SET TRANSACTION ISOLATION LEVEL REPEATABLE READ
 
+-- wait_for_reader --
+-- For a transaction that locks no rows, and that is idle while its reader uses the last rows.
+SET LOCAL idle_in_transaction_session_timeout = '600s'
+
 -- keepalive --
 SELECT 1
 

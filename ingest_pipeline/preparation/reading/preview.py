@@ -21,9 +21,14 @@ class ChunkPreview:
     bins: Counter[int] = field(default_factory=Counter[int])
     """Number of chunks by size, in bins of 100 characters numbered from 0."""
     samples: list[Chunk] = field(default_factory=list[Chunk])
+    is_off: bool = False
+    """Whether nothing is collected, because nothing shows it. The texts of thousands of documents would stay in memory
+    until their publication."""
 
     def add(self, chunk: Chunk) -> None:
         """Count the next chunk."""
+        if self.is_off:
+            return
         size = chunk.end - chunk.start
         self.characters += size
         self.bins[size // BIN_CHARACTERS] += 1

@@ -14,6 +14,7 @@ from ingest_pipeline.preparation.reading.document_columns import checked_chunk, 
 from ingest_pipeline.preparation.reading.document_reader import DocumentReader
 from ingest_pipeline.preparation.reading.edits import EditReader
 from ingest_pipeline.preparation.reading.extension_calls import ExtensionCalls
+from ingest_pipeline.preparation.reading.preview import ChunkPreview
 from ingest_pipeline.telemetry.metrics import STAGE_DURATION
 from ingest_pipeline.telemetry.spans import span
 from ingest_pipeline.types import Chunk
@@ -32,6 +33,7 @@ class ReadStage:
         target: Receives the batches, and None at the end.
         calls: Calls the user's parsers, chunker and enrichers.
         edits: Reads documents that are edits of what is at head.
+        previews: Whether previews of the documents are collected.
     """
 
     def __init__(
@@ -41,12 +43,15 @@ class ReadStage:
         target: asyncio.Queue[ChunkBatch | None],
         calls: ExtensionCalls,
         edits: EditReader,
+        *,
+        previews: bool = True,
     ) -> None:
         self._context = context
         self._plans = plans
         self._target = target
         self._calls = calls
         self._edits = edits
+        self._previews = previews
 
     async def run(self) -> None:
         """Read every document.
@@ -69,7 +74,7 @@ class ReadStage:
     def _batches(self, plans: Iterator[DocumentPlan]) -> Iterator[ChunkBatch]:
         batch = ChunkBatch()
         for plan in plans:
-            document = DocumentInProgress(plan, self._reader(plan))
+            document = DocumentInProgress(plan, self._reader(plan), preview=ChunkPreview(is_off=not self._previews))
             for chunk in self._chunks(document):
                 batch.add(document, chunk)
                 if len(batch.chunks) >= _BATCH_CHUNKS:

@@ -33,6 +33,17 @@ def source(cli: Cli) -> Path:
     return folder
 
 
+def test_a_plan_lists_the_first_documents_and_counts_the_others(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ingest_pipeline.cli.commands.ingestion.plan._MAX_ROWS", 2)
+    for number in range(4):
+        cli.put(f"{number}.txt", paragraphs(f"topic{number}", 1))
+    shown = cli.run("plan").stdout
+    assert shown.startswith("4 documents differ")
+    assert [f"{number}.txt" in shown for number in range(4)] == [True, True, False, False]
+    assert "2 more documents differ; `plan --json` lists all." in shown
+    assert len(cli.json("plan")["documents"]) == 4
+
+
 def test_a_run_skips_unreadable_files_lists_them_with_reasons_and_reads_them_once(cli: Cli, source: Path) -> None:
     reasons = {"binary": 1, "of unknown encoding": 1}
     exact = cli.json("plan", "--exact")

@@ -14,7 +14,8 @@ import pytest
 from ingest_pipeline.embedding.openai import OpenAIEmbedder
 from ingest_pipeline.errors import EmbeddingResponseError, EmbeddingUnavailableError, SpendingLimitError
 from ingest_pipeline.failpoints import Boundary
-from ingest_pipeline.ingestion.batch import batch_jobs
+from ingest_pipeline.ingestion.batch import batch_client, batch_jobs
+from ingest_pipeline.ingestion.batch.batch_client import BatchClient
 from ingest_pipeline.ingestion.estimate import estimate
 from ingest_pipeline.planning.source_comparison import Planner
 from ingest_pipeline.postgres.catalog import reports
@@ -95,6 +96,16 @@ def test_collected_vectors_are_published_by_an_ordinary_run_that_embeds_nothing(
     assert world.embeddings.embedded == done.texts == len(world.embeddings.texts)
     check_nothing_was_bought_twice(world)
     world.check_nothing_left()
+
+
+def test_one_batch_job_has_the_texts_of_several_pages_of_documents(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch_client, "MAX_PAGE_DOCUMENTS", 1)
+    for name in ("a", "b", "c"):
+        world.put(f"{name}.txt", paragraphs(name, 2))
+    assert BatchClient(world.embedding_settings).submit(world.context) == 1
+    assert batch_jobs.waiting_keys(world.context) == {"a.txt", "b.txt", "c.txt"}
 
 
 def test_texts_of_batch_jobs_are_counted_at_the_batch_price_and_others_at_the_normal_price(world: World) -> None:

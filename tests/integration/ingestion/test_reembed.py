@@ -27,7 +27,7 @@ from ingest_pipeline.postgres.ledger.sagas import SagaKind
 from ingest_pipeline.saga.generations import abort, drop, drop_retired, list_generations, other_generations
 from ingest_pipeline.saga.recover import recover
 from tests.support.crash.migrating import EMBEDDING, WIDTH, address_after, look, migrate, moved, world_after
-from tests.support.servers.embedding_server import NARROWING_MODEL
+from tests.support.servers.embedding_server import NARROWING_MODEL, POISON
 from tests.support.world import World, paragraphs
 
 
@@ -229,6 +229,18 @@ def test_a_corpus_is_reembedded_with_one_model_at_a_time(filled: World) -> None:
     abort(beside)
     migrate(filled.database, world_after(filled, third).address)
     assert (sight(filled).table_name, sight(filled).width) == ("docs-3", 8)
+
+
+def test_a_generation_is_filled_page_by_page(filled: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reembed, "MAX_PAGE_DOCUMENTS", 1)
+    for number in (0, 2):
+        filled.put(f"{number}.txt", f"{POISON} is refused by the API, and so is document {number}.")
+    failed = migrate(filled.database, address_after(filled), then_switch=False)
+    assert sorted(failed) == ["0.txt", "2.txt"]
+    (beside,) = other_generations(filled.corpus)
+    with filled.database.transaction() as connection:
+        there = documents.latest_documents(connection, beside.generation)
+    assert [one.key for one in there] == ["1.txt"]
 
 
 def test_the_cost_of_a_reembedding_is_estimated_before_and_during_it(filled: World) -> None:

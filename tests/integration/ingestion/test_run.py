@@ -11,12 +11,15 @@ import pytest
 from ingest_pipeline.embedding.base import EmbeddingClient
 from ingest_pipeline.embedding.openai import OpenAIEmbedder
 from ingest_pipeline.errors import RecipeWithheldError, RemovalsWithheldError, SpendingLimitError
+from ingest_pipeline.ingestion import ingest as ingest_module
 from ingest_pipeline.ingestion import run as run_module
 from ingest_pipeline.ingestion.outcome import IngestOutcome
 from ingest_pipeline.ingestion.run import IngestRun, RunOptions
 from ingest_pipeline.ingestion.summary import Publication
 from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.planning.source_comparison import Page
+from ingest_pipeline.preparation.reading.preview import ChunkPreview
+from ingest_pipeline.types import Chunk
 from tests.support.world import World, paragraphs
 
 
@@ -52,7 +55,7 @@ def run(world: World, options: RunOptions | None = None, partitions: list[str] |
 
 @pytest.fixture
 def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_module, "_MAX_PAGE_DOCUMENTS", 2)
+    monkeypatch.setattr(run_module, "MAX_PAGE_DOCUMENTS", 2)
 
 
 @pytest.mark.usefixtures("small_pages")
@@ -156,3 +159,30 @@ def test_a_recipe_that_needs_a_confirmation_withholds_its_documents_alone(world:
     silent = run(other, RunOptions(withhold_recipe=True))
     assert (silent.problems, silent.published) == ([], 0)
     assert run(other, RunOptions(confirm_recipe=True)).published == 12
+
+
+@pytest.mark.parametrize("shows", [True, False])
+def test_texts_of_documents_are_kept_until_publication_only_for_a_reporter(
+    world: World, monkeypatch: pytest.MonkeyPatch, *, shows: bool
+) -> None:
+    previews: list[ChunkPreview] = []
+    add = ChunkPreview.add
+
+    def added(preview: ChunkPreview, chunk: Chunk) -> None:
+        previews.append(preview)
+        add(preview, chunk)
+
+    monkeypatch.setattr(ChunkPreview, "add", added)
+    world.put("a.txt", paragraphs("alpha", 3))
+    run_of(world, reporter=Recorder() if shows else None).run()
+    assert [len(preview.samples) for preview in previews] == [3 if shows else 0] * 3
+
+
+def test_memory_is_given_back_after_each_publication(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ingest_pipeline.ingestion.groups._GROUP_DOCUMENTS", 2)
+    given_back: list[int] = []
+    monkeypatch.setattr(ingest_module, "release_memory", lambda: given_back.append(world.head))
+    for number in range(5):
+        world.put(f"{number}.txt", f"text {number}")
+    run(world)
+    assert given_back == [2, 3, 4]

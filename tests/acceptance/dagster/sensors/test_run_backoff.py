@@ -108,7 +108,7 @@ def test_a_run_that_publishes_resets_the_backoff_and_ingest_is_not_delayed(dagst
 def test_a_token_limit_met_on_a_later_page_stops_the_sensor(
     dagster: DagsterWorld, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "_MAX_PAGE_DOCUMENTS", 1)
+    monkeypatch.setattr(run, "MAX_PAGE_DOCUMENTS", 1)
     dagster.settings = dagster.settings.replace(max_tokens_per_run=2000)
     dagster.put("a.txt", paragraphs("alpha", 3))
     dagster.put("b.txt", paragraphs("beta", 60))
