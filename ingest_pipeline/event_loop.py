@@ -29,7 +29,16 @@ def run_blocking(work: Coroutine[Any, Any, T]) -> T:
     Where an event loop runs already, the coroutine gets a thread and a loop of its own, because loops cannot be nested.
     The loop of the caller is blocked until the coroutine has ended.
     """
-    return _run_in_thread(work) if is_running() else asyncio.run(work)
+    if is_running():
+        return _run_in_thread(work)
+    results: list[T] = []
+
+    async def kept() -> None:
+        # The result of the task itself would be formatted as a text when asyncio gives back its signal handler.
+        results.append(await work)
+
+    asyncio.run(kept())
+    return results[0]
 
 
 def _run_in_thread(work: Coroutine[Any, Any, T]) -> T:

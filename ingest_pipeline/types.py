@@ -110,7 +110,7 @@ class Chunk:
     @property
     def heading(self) -> str | None:
         """The path of headings as one line, None if there is none."""
-        return HEADING_SEPARATOR.join(self.headings) or None
+        return joined_headings(self.headings)
 
     @property
     def embedded_text(self) -> str:
@@ -121,6 +121,11 @@ class Chunk:
     def text_hash(self) -> UUID:
         """Key of the vector in all look-ups."""
         return text_hash(self.embedded_text)
+
+
+def joined_headings(path: tuple[str, ...]) -> str | None:
+    """A path of headings as one line, None if it is empty."""
+    return HEADING_SEPARATOR.join(path) or None
 
 
 def embedded_text(header: str | None, text: str) -> str:

@@ -54,18 +54,19 @@ class _Filling:
             connection, generation=self._corpus, saga=self._saga, recipe=_RECIPE, documents=plans
         )
         connection.execute(
-            "UPDATE ingest_pipeline.document SET chunk_count = %s WHERE saga = %s", (ROWS_PER_DOCUMENT, self._saga)
+            "UPDATE ingest_pipeline.document SET chunk_count = %s, character_count = 0, tokens = 0, seconds = 0, "
+            "embedded = 0, cached = 0, requests = 0, retries = 0 WHERE saga = %s",
+            (ROWS_PER_DOCUMENT, self._saga),
         )
         prepared_documents.add_chunks(
             connection, (chunk for number in numbers for chunk in chunk_rows(self._saga, number))
         )
-        documents.publish_documents(connection, self._saga, version)
         sagas.forget_fragments(connection, self._saga)
         return Change(self._staged)
 
-    def record_fragments(self, connection: Connection, fragments: dict[str, int]) -> None:
+    def record_fragments(self, connection: Connection, version: int, fragments: dict[str, int]) -> None:
         places = {document_key(number): [fragments[name]] for name, found in self._files.items() for number in found}
-        documents.record_fragments(connection, self._saga, places)
+        documents.publish_documents(connection, self._saga, version, places)
 
 
 def fill(corpus: Corpus, rows: int, dimensions: int, table_rows: RowMaker | None = None) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from ingest_pipeline.chunking.breaks import PARAGRAPH, WEAKER_BREAKS
 from ingest_pipeline.chunking.headings import HeadingFinder, HeadingState, Timeline
 from ingest_pipeline.chunking.model_input import ModelInput
-from ingest_pipeline.types import Chunk, TextPiece
+from ingest_pipeline.types import Chunk, TextPiece, joined_headings
 
 _ANY_INPUT: Final = ModelInput()
 
@@ -85,7 +85,7 @@ class Sections:
             text, begin = text[new - begin :], new
         chunk = self._chunk(begin, text, new, headings)
         if len(text) == 1 or self._input.fits(chunk.embedded_text):
-            yield replace(chunk, ordinal=self._count)
+            yield chunk
             self._count += 1
             self._last_begin = begin
             return
@@ -102,8 +102,9 @@ class Sections:
         last_page, _ = self._pieces.at(end - 1)
         if headings is None:
             _, headings = self._pieces.at(new)
-        chunk = Chunk(0, begin, end, text, page, last_page, self._headings.at(new) if headings is None else headings)
-        return replace(chunk, header=self._input.header(chunk.heading))
+        path = self._headings.at(new) if headings is None else headings
+        header = self._input.header(joined_headings(path))
+        return Chunk(self._count, begin, end, text, page, last_page, path, header)
 
     def forget(self, before: int) -> None:
         """Drop pages and headings that end before an offset."""

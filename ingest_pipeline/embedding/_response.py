@@ -3,15 +3,44 @@
 from __future__ import annotations
 
 import base64
-from typing import TypeAlias, cast
+import json
+from typing import Annotated, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, FailFast, ValidationError
 
 from ingest_pipeline.embedding.usage_meter import billed_tokens
 from ingest_pipeline.types import counted
 
 Vectors: TypeAlias = NDArray[np.float32]
+
+
+class _UsualEmbedding(BaseModel):
+    model_config = ConfigDict(strict=True, val_json_bytes="base64")
+    index: int
+    embedding: bytes
+
+
+class _UsualAnswer(BaseModel):
+    data: Annotated[list[_UsualEmbedding], FailFast()]
+    usage: object = None
+
+
+def parse_answer(content: bytes) -> object:
+    """Return the JSON value of an answer. Vectors in base64, which are most of an answer, are decoded to bytes.
+
+    An answer of any other form is returned as it is, and `read_answer` finds what is wrong with it.
+
+    Raises:
+        ValueError: The answer is not JSON.
+    """
+    try:
+        # One pass of compiled code takes a quarter of the time of `json` and `base64`.
+        answer = _UsualAnswer.model_validate_json(content)
+    except ValidationError:
+        return json.loads(content)
+    return {"data": [vars(embedding) for embedding in answer.data], "usage": answer.usage}
 
 
 def read_answer(body: object, count: int, dimensions: int) -> tuple[Vectors, int]:
@@ -54,6 +83,8 @@ def _mapping(value: object, name: str) -> dict[str, object]:
 def _decoded(embedding: object) -> Vectors:
     # Some compatible endpoints answer with numbers although base64 was requested.
     try:
+        if isinstance(embedding, bytes):
+            return np.frombuffer(embedding, dtype="<f4")
         if isinstance(embedding, str):
             return np.frombuffer(base64.b64decode(embedding, validate=True), dtype="<f4")
         return np.array(embedding, dtype=np.float32)

@@ -21,7 +21,7 @@ import openai
 from openai import APIConnectionError, APIStatusError, APITimeoutError, AsyncOpenAI, DefaultAsyncHttpxClient
 
 from ingest_pipeline.embedding._concurrency import AdaptiveConcurrency
-from ingest_pipeline.embedding._response import Vectors, read_answer
+from ingest_pipeline.embedding._response import Vectors, parse_answer, read_answer
 from ingest_pipeline.embedding.base import EmbeddedBatch, OpenAISettings, Purpose, check_endpoint
 from ingest_pipeline.embedding.certificates import trusted_certificates
 from ingest_pipeline.embedding.prompts import Prompt
@@ -189,7 +189,10 @@ class OpenAIEmbedder:
                 continue
             meter.calls += 1
             try:
-                vectors[part] = await self._request([texts[position] for position in part], prompt)
+                answer = await self._request([texts[position] for position in part], prompt)
+                if len(part) == len(texts):
+                    return answer, refused
+                vectors[part] = answer
             except _RefusedError as error:
                 if len(part) == 1:
                     refused[part[0]] = error.problem
@@ -263,7 +266,7 @@ class OpenAIEmbedder:
         elif response.is_success and response.request.url.path.endswith("/embeddings"):
             try:
                 # Kept, because megabytes of text take a while to parse.
-                body = response.extensions[_BODY] = response.json()
+                body = response.extensions[_BODY] = parse_answer(response.content)
                 count_answer(body)
             except ValueError as error:
                 count_broken_answer(response.content)

@@ -130,7 +130,7 @@ class _Removal:
         sagas.forget_fragments(connection, self.saga)
         return Compaction(list(self.files.values()), list(self.fragments), self.schema)
 
-    def record_fragments(self, connection: Connection, fragments: dict[str, int]) -> None:
+    def record_fragments(self, connection: Connection, version: int, fragments: dict[str, int]) -> None:  # noqa: ARG002  of the protocol
         for number, file in self.files.items():
             documents.move_rows(connection, self.corpus.generation, old=[number], new=fragments[file.name])
 
@@ -144,7 +144,7 @@ class _SegmentsRemoved:
     def write(self, connection: Connection, base: int, version: int) -> SegmentRemoval:  # noqa: ARG002  of the protocol
         return self.change
 
-    def record_fragments(self, connection: Connection, fragments: dict[str, int]) -> None:
+    def record_fragments(self, connection: Connection, version: int, fragments: dict[str, int]) -> None:
         """No row has moved."""
 
 

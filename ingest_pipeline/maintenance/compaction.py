@@ -121,7 +121,7 @@ class _Rewritten:
         sagas.forget_fragments(connection, self.saga)
         return Compaction([self.file], numbers, self.schema)
 
-    def record_fragments(self, connection: Connection, fragments: dict[str, int]) -> None:
+    def record_fragments(self, connection: Connection, version: int, fragments: dict[str, int]) -> None:  # noqa: ARG002  of the protocol
         old = [fragment.number for fragment in self.group]
         documents.move_rows(connection, self.corpus.generation, old=old, new=fragments[self.file.name])
 

@@ -176,7 +176,7 @@ class _Indexed:
             )
         return self.change
 
-    def record_fragments(self, connection: Connection, fragments: dict[str, int]) -> None:
+    def record_fragments(self, connection: Connection, version: int, fragments: dict[str, int]) -> None:
         """No row has moved."""
 
 

@@ -26,7 +26,7 @@ from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.postgres.catalog import documents, prepared_documents
 from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.postgres.ledger.sagas import SagaKind
-from ingest_pipeline.saga.documents import publish_documents
+from ingest_pipeline.saga.documents import supersede_documents
 from ingest_pipeline.saga.lifecycle import Saga
 
 
@@ -97,11 +97,12 @@ class _DamageRemoval:
                 f"Fragments {sorted(numbers)} of the table of corpus {self.corpus.name!r} changed since the audit",
                 "Nothing was published. Run `ingest-pipeline audit --repair` again.",
             )
-        publish_documents(connection, self.saga, version)
+        supersede_documents(connection, self.saga, version)
+        documents.publish_documents(connection, self.saga, version, {})
         # The removal covers the whole table: a document may have other rows in readable fragments.
         return Change((), Removal(one_of("document", self.keys)) if self.keys else None, numbers)
 
-    def record_fragments(self, connection: Connection, fragments: dict[str, int]) -> None:
+    def record_fragments(self, connection: Connection, version: int, fragments: dict[str, int]) -> None:
         """No row was added."""
 
 

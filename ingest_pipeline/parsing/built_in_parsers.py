@@ -11,6 +11,7 @@ scans, are refused with an error that names the option for a parser of the user'
 import codecs
 import re
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from itertools import chain
 from pathlib import PurePosixPath
 from typing import Final
@@ -173,6 +174,7 @@ def parse(
         yield from _parsed(document, kind, rest, limits, encoding)
 
 
+@lru_cache(64)  # several functions need that of the same key
 def _extension(document: str) -> str:
     return PurePosixPath(document).suffix.lower()
 

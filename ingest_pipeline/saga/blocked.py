@@ -83,8 +83,8 @@ class _ReleasedRows:
         gates.release(connection, self.rows.generation, self.rows.saga)
         return self.rows.write(connection, base, version)
 
-    def record_fragments(self, connection: Connection, fragments: dict[str, int]) -> None:
-        self.rows.record_fragments(connection, fragments)
+    def record_fragments(self, connection: Connection, version: int, fragments: dict[str, int]) -> None:
+        self.rows.record_fragments(connection, version, fragments)
 
 
 def blocked_publications(corpus: Corpus) -> list[BlockedPublication]:

@@ -129,5 +129,5 @@ class _ChangedSchema:
         sagas.forget_fragments(connection, self.saga)
         return self.change
 
-    def record_fragments(self, connection: Connection, fragments: dict[str, int]) -> None:
+    def record_fragments(self, connection: Connection, version: int, fragments: dict[str, int]) -> None:
         """No row has moved."""

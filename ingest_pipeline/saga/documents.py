@@ -52,7 +52,7 @@ class DocumentRows:
 
     def write(self, connection: Connection, base: int, version: int) -> Change:  # noqa: ARG002  of the protocol
         """Write the catalog rows, and return the change of the table."""
-        superseded = publish_documents(connection, self.saga, version)
+        superseded = supersede_documents(connection, self.saga, version)
         failures.clear_failures(connection, self.generation, self.keys)
         holds.release_superseded(connection, self.saga)
         sagas.forget_fragments(connection, self.saga)
@@ -66,20 +66,20 @@ class DocumentRows:
         replaced = [document for document in superseded if document.key not in self.edits.documents]
         return either(removal_of(replaced), self.edits.removed)
 
-    def record_fragments(self, connection: Connection, fragments: dict[str, int]) -> None:
-        """Record the fragments that contain each document."""
+    def record_fragments(self, connection: Connection, version: int, fragments: dict[str, int]) -> None:
+        """Make the documents visible at a version, each with the fragments that contain it."""
         stay = self.edits.fragments
         recorded = {
             key: sorted({*(fragments[name] for name in names), *stay.get(key, ())}) for key, names in self.files.items()
         }
-        documents.record_fragments(connection, self.saga, recorded)
+        documents.publish_documents(connection, self.saga, version, recorded)
 
 
-def publish_documents(connection: Connection, saga: UUID, version: int) -> list[Superseded]:
-    """Make the saga's documents visible at a version, and return the rows that they replace.
+def supersede_documents(connection: Connection, saga: UUID, version: int) -> list[Superseded]:
+    """End the rows at head that the saga's documents replace at a version, and return them.
 
     Raises:
-        ConflictError: One of them was published by another saga after it was planned, or was erased.
+        ConflictError: A document was published by another saga after it was planned, or was erased.
     """
     check_not_erased(connection, saga)
     conflicts = documents.conflicting_documents(connection, saga)
@@ -87,7 +87,7 @@ def publish_documents(connection: Connection, saga: UUID, version: int) -> list[
         named = ", ".join(map(repr, conflicts[:_MAX_NAMED]))
         raise ConflictError(f"Another saga published {named} after this one planned it")
     gates.overtake(connection, saga)
-    return documents.publish_documents(connection, saga, version)
+    return documents.supersede_documents(connection, saga, version)
 
 
 def removal_of(superseded: Sequence[Superseded]) -> Removal | None:

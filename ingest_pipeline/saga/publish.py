@@ -2,8 +2,9 @@
 
     BEGIN; lock the corpus' row, which names head
     if the latest version is not head: reconcile, begin again
-    write the catalog rows
+    end the catalog rows that are replaced
     Lance stages a version on head, with the saga's id and this database's; no reader sees it
+    publish the catalog rows, with the fragments that Lance made
     write the saga's end and the new head, with the name of the staged manifest
     if the version is not head + 1, or something else made one of that number: begin again
     COMMIT
@@ -44,15 +45,15 @@ class CatalogRows(Protocol):
     """The SQL side of a publication. Both calls work in the publication's transaction."""
 
     def write(self, connection: Connection, base: int, version: int) -> TableChange:
-        """Write the catalog rows that readers see at ``version``, and return the matching change of the table.
+        """Write what ``version`` changes in the catalog, and return the matching change of the table.
 
         Raises:
             ConflictError: The prepared rows no longer match the state at head.
         """
         ...
 
-    def record_fragments(self, connection: Connection, fragments: dict[str, int]) -> None:
-        """Record the fragment ids that Lance gave to the staged files, by file name."""
+    def record_fragments(self, connection: Connection, version: int, fragments: dict[str, int]) -> None:
+        """Write the catalog rows that have the fragment ids which Lance gave to the staged files, by file name."""
 
 
 class _TryAgainError(Exception):
@@ -100,7 +101,8 @@ def _attempt(corpus: Corpus, saga: UUID, rows: CatalogRows) -> int:
                 change = rows.write(connection, base, version)
             is_staged = True
             made = corpus.table.stage_version(base, change, mark_for(connection, head, saga))
-            rows.record_fragments(connection, made.fragments_named([fragment.name for fragment in change.added]))
+            named = made.fragments_named([fragment.name for fragment in change.added])
+            rows.record_fragments(connection, version, named)
             with boundary(Boundary.HEAD_MOVED):
                 sagas.mark_published(connection, saga, base_version=base, version=version)
                 corpora.move_head(connection, corpus.generation, version=version, saga=saga, manifest=made.manifest)

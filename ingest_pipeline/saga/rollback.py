@@ -36,7 +36,7 @@ from ingest_pipeline.postgres.catalog.history import VersionDifference
 from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.postgres.ledger import sagas
 from ingest_pipeline.postgres.ledger.sagas import RetiredBy, SagaKind
-from ingest_pipeline.saga.documents import publish_documents, removal_of
+from ingest_pipeline.saga.documents import removal_of, supersede_documents
 from ingest_pipeline.saga.lifecycle import Saga
 from ingest_pipeline.types import Recipe, counted
 
@@ -71,14 +71,14 @@ class _CopiedRows:
     schema: pa.Schema
 
     def write(self, connection: Connection, base: int, version: int) -> Change:  # noqa: ARG002  of the protocol
-        superseded = publish_documents(connection, self.saga, version)
+        superseded = supersede_documents(connection, self.saga, version)
         holds.hold_documents(connection, self.saga, self.recipe)
         sagas.forget_fragments(connection, self.saga)
         return Change(self.staged, removal_of(superseded), schema=self.schema)
 
-    def record_fragments(self, connection: Connection, fragments: dict[str, int]) -> None:
+    def record_fragments(self, connection: Connection, version: int, fragments: dict[str, int]) -> None:
         recorded = {key: sorted(fragments[name] for name in names) for key, names in self.files.items()}
-        documents.record_fragments(connection, self.saga, recorded)
+        documents.publish_documents(connection, self.saga, version, recorded)
 
 
 def plan_rollback(corpus: Corpus, version: int, names: Sequence[str] = ()) -> list[VersionDifference]:

@@ -102,7 +102,7 @@ class Transaction:
         predicate = " OR ".join(f"({predicate})" for predicate in self._predicates)
         return Change(self.staged, Removal(predicate) if predicate else None)
 
-    def record_fragments(self, connection: Connection, fragments: dict[str, int]) -> None:
+    def record_fragments(self, connection: Connection, version: int, fragments: dict[str, int]) -> None:
         """Record nothing: the catalog does not track the fragments of rows that a user manages."""
 
 

@@ -148,8 +148,9 @@ class LocalFolder:
 
     def _open(self, obj: SourceObject) -> int:
         try:
+            path = self._path(obj.key)
             # Without waiting: the file may have been replaced by a pipe.
-            descriptor = os.open(self._path(obj.key), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except (FileNotFoundError, NotADirectoryError, ValueError) as error:
             raise changed(obj.key, "removed") from error
         except OSError as error:
@@ -157,7 +158,7 @@ class LocalFolder:
                 obj.key, f"cannot be read: {error.strerror}", "Check the file's permissions."
             ) from error
         # Checked after the file was opened: a link in the path may have been changed since the listing.
-        if self._links.refusal(self._path(obj.key), descriptor):
+        if self._links.refusal(path, descriptor):
             os.close(descriptor)
             raise changed(obj.key, "replaced by a link")
         return descriptor

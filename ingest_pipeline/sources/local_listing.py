@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -122,12 +122,14 @@ def _is_readable(name: str) -> bool:
     return name.isascii() or readable_name(name) == name
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Links:
     """Which links below a folder are followed."""
 
     root: Path
     follow: FollowLinks
+    _real_root: str = field(default="", init=False)
+    """The real path of the folder as it was last resolved, with a slash at its end."""
 
     def refusal(self, path: Path, descriptor: int | None = None) -> str | None:
         """Why the file at a path is excluded because of a link; None if it is not.
@@ -138,14 +140,17 @@ class Links:
         """
         if self.follow == "anywhere":
             return None
-        root = os.path.realpath(self.root)
-        real = os.path.realpath(path) if descriptor is None else str(Path(f"/proc/self/fd/{descriptor}").readlink())
-        if not real.startswith(os.path.join(root, "")):  # noqa: PTH118  the file system's root ends in a slash already
-            return "link out of the source"
-        # The kernel appends a remark to the name of a file that was replaced since it was opened.
-        wanted = os.path.join(root, path.relative_to(self.root))  # noqa: PTH118
-        if self.follow == "never" and real.removesuffix(" (deleted)") != wanted.removesuffix(" (deleted)"):
-            return "link"
+        # Strings, because this runs for every document, and pathlib would take longer than reading a small one.
+        real = os.path.realpath(path) if descriptor is None else os.readlink(f"/proc/self/fd/{descriptor}")  # noqa: PTH115
+        if not self._real_root or not real.startswith(self._real_root):
+            # The folder itself may be a link that leads elsewhere now.
+            self._real_root = os.path.join(os.path.realpath(self.root), "")  # noqa: PTH118  the root of all has its slash
+            if not real.startswith(self._real_root):
+                return "link out of the source"
+        if self.follow == "never":
+            # The kernel appends a remark to the name of a file that was replaced since it was opened.
+            wanted = os.path.join(self._real_root, path.relative_to(self.root))  # noqa: PTH118
+            return "link" if real.removesuffix(" (deleted)") != wanted.removesuffix(" (deleted)") else None
         return None
 
 

@@ -93,3 +93,20 @@ def test_an_interrupt_of_the_caller_cancels_the_work() -> None:
     finally:
         signal.signal(signal.SIGINT, handler)
     assert ended == ["work", "cell"]
+
+
+class Large:
+    """A result that takes long to format, as the summary of thousands of documents does."""
+
+    formatted = 0
+
+    def __repr__(self) -> str:
+        self.formatted += 1
+        return "large"
+
+
+def test_the_result_is_not_formatted() -> None:
+    async def work() -> Large:
+        return Large()
+
+    assert run_blocking(work()).formatted == 0

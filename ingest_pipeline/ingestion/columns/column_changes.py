@@ -26,7 +26,7 @@ from ingest_pipeline.postgres.catalog.prepared_documents import CopiedDocument
 from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.postgres.ledger import failures, sagas
 from ingest_pipeline.preparation.reading.document_columns import read_columns
-from ingest_pipeline.saga.documents import publish_documents
+from ingest_pipeline.saga.documents import supersede_documents
 from ingest_pipeline.saga.lifecycle import Saga
 from ingest_pipeline.types import ChunkRow, chunks_fingerprint, object_etag
 
@@ -170,7 +170,7 @@ class ChangedColumns:
     prepared: PreparedColumns
 
     def write(self, connection: Connection, base: int, version: int) -> ColumnChange:
-        superseded = publish_documents(connection, self.saga, version)
+        superseded = supersede_documents(connection, self.saga, version)
         corpus, change = self.context.corpus, ColumnChange(self.prepared.files)
         fragments = {document.key: document.fragments for document in superseded}
         staged = {file.fragment for file in change.files}
@@ -179,11 +179,11 @@ class ChangedColumns:
             raise ConflictError(
                 f"Rows of the table of corpus {corpus.name!r} moved while new values of columns were prepared"
             )
-        documents.record_fragments(connection, self.saga, fragments)
+        documents.publish_documents(connection, self.saga, version, fragments)
         failures.clear_failures(connection, corpus.generation, list(fragments))
         holds.release_superseded(connection, self.saga)
         sagas.forget_fragments(connection, self.saga)
         return change
 
-    def record_fragments(self, connection: Connection, fragments: dict[str, int]) -> None:
+    def record_fragments(self, connection: Connection, version: int, fragments: dict[str, int]) -> None:
         """No row has moved."""

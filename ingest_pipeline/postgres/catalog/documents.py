@@ -5,7 +5,7 @@ Every function runs in its caller's transaction.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -186,25 +186,33 @@ def conflicting_documents(connection: Connection, saga: UUID) -> list[str]:
     return [row["key"] for row in connection.execute(query("conflicting_documents"), {"saga": saga})]
 
 
-def publish_documents(connection: Connection, saga: UUID, version: int) -> list[Superseded]:
-    """Publish the saga's documents at ``version``; return the rows that they replace."""
-    values = {"saga": saga, "version": version}
+def supersede_documents(connection: Connection, saga: UUID, version: int) -> list[Superseded]:
+    """End the rows at head that the saga's documents replace at ``version``, and return them."""
     with connection.cursor(row_factory=class_row(Superseded)) as cursor:
-        superseded = cursor.execute(query("supersede_documents"), values).fetchall()
-    connection.execute(query("publish_documents"), values)
-    return superseded
+        return cursor.execute(query("supersede_documents"), {"saga": saga, "version": version}).fetchall()
 
 
-def record_fragments(connection: Connection, saga: UUID, fragments: dict[str, list[int]]) -> None:
-    """Record which Lance fragments contain the documents' rows."""
+def publish_documents(connection: Connection, saga: UUID, version: int, fragments: Mapping[str, Sequence[int]]) -> None:
+    """Publish the saga's documents at ``version``, after `supersede_documents`.
+
+    Args:
+        connection: Connection of the caller's transaction.
+        saga: The saga.
+        version: The version of the table.
+        fragments: The Lance fragments that contain the documents' rows, by key. Documents without rows may be missing.
+    """
     together: dict[tuple[int, ...], list[str]] = {}
     for key, numbers in fragments.items():
         together.setdefault(tuple(numbers), []).append(key)
     with connection.cursor() as cursor:
         cursor.executemany(
-            query("place_documents"),
-            [{"saga": saga, "keys": keys, "fragments": list(numbers)} for numbers, keys in together.items()],
+            query("publish_placed"),
+            [
+                {"saga": saga, "version": version, "keys": keys, "fragments": list(numbers)}
+                for numbers, keys in together.items()
+            ],
         )
+    connection.execute(query("publish_documents"), {"saga": saga, "version": version})
 
 
 def move_rows(connection: Connection, generation: str, *, old: Sequence[int], new: int) -> None:

@@ -45,15 +45,18 @@ def insert_documents(
         ConflictError: One of them was erased after it was planned. Nothing of it may be read or embedded.
     """
     types = ["text", "uuid", "text", "text", "text", "uuid", "bool", "text", "int8", "timestamptz"]
+    types += ["int8", "int8", "float8", "int4", "int4", "int4", "int4", "int4"]
+    # Nulls take no room, and a document that is read gets another version of its row.
+    unknown, nothing = (None,) * 8, (0, 0, 0.0, 0, 0, 0, 0, 0)
     with connection.cursor() as cursor, cursor.copy(query("copy_documents")) as copy:
         copy.set_types(types)
         for document in documents:
             made_by = recipe.fingerprint_of(document.key)
             row = (generation, saga, made_by, document.key, document.partition, document.replaces)
             if source := document.source:
-                copy.write_row((*row, False, source.document_etag, source.size, source.last_modified))
+                copy.write_row((*row, False, source.document_etag, source.size, source.last_modified, *unknown))
             else:
-                copy.write_row((generation, saga, None, *row[3:], True, None, None, None))
+                copy.write_row((generation, saga, None, *row[3:], True, None, None, None, *nothing))
     check_not_erased(connection, saga)
 
 
@@ -144,7 +147,7 @@ def add_chunks(connection: Connection, chunks: Iterable[ChunkRow]) -> None:
                     chunk.page,
                     chunk.last_page,
                     chunk.heading,
-                    chunk.columns,
+                    chunk.columns or None,
                 )
             )
 

@@ -881,7 +881,8 @@ FROM ingest_pipeline.head_document WHERE generation = %(generation)s
 GROUP BY partition
 
 -- copy_documents --
-COPY ingest_pipeline.document (generation, saga, recipe, key, partition, replaces, removed, etag, size, last_modified)
+COPY ingest_pipeline.document (generation, saga, recipe, key, partition, replaces, removed, etag, size, last_modified,
+    character_count, tokens, seconds, chunk_count, embedded, cached, requests, retries)
 FROM STDIN (FORMAT BINARY)
 
 -- finish_documents --
@@ -925,7 +926,8 @@ WHERE d.saga = %(saga)s AND d.key = %(key)s
 -- chunks_in_ranges --
 -- The chunks in some ranges of rows, with the places that the ranges give them.
 SELECT c.id, c.document, c.ordinal + r.ordinal_shift AS ordinal, c.start_offset + r.offset_shift AS start_offset,
-    c.end_offset + r.offset_shift AS end_offset, c.text_hash, c.saga, c.page, c.last_page, c.heading, c.columns
+    c.end_offset + r.offset_shift AS end_offset, c.text_hash, c.saga, c.page, c.last_page, c.heading,
+    coalesce(c.columns, '{}') AS columns
 FROM unnest(%(sagas)s::uuid[], %(firsts)s::integer[], %(lasts)s::integer[], %(ordinal_shifts)s::integer[],
     %(offset_shifts)s::bigint[]) AS r (saga, first, last, ordinal_shift, offset_shift)
 JOIN ingest_pipeline.chunk c
@@ -978,8 +980,14 @@ FROM ingest_pipeline.document new
 WHERE new.saga = %(saga)s AND latest.generation = new.generation AND latest.key = new.key
 RETURNING latest.key, latest.fragments, latest.chunk_count
 
+-- publish_placed --
+-- One update for both values, because each update that changes an index writes an entry into all indices of the table.
+UPDATE ingest_pipeline.document SET published_version = %(version)s, fragments = %(fragments)s
+WHERE saga = %(saga)s AND key = ANY(%(keys)s)
+
 -- publish_documents --
-UPDATE ingest_pipeline.document SET published_version = %(version)s WHERE saga = %(saga)s
+-- The other documents of the saga, which have no rows in the table.
+UPDATE ingest_pipeline.document SET published_version = %(version)s WHERE saga = %(saga)s AND published_version IS NULL
 
 -- place_documents --
 UPDATE ingest_pipeline.document SET fragments = %(fragments)s WHERE saga = %(saga)s AND key = ANY(%(keys)s)
@@ -1016,7 +1024,7 @@ ORDER BY key
 
 -- chunks_at --
 SELECT c.id, c.document, c.ordinal, c.start_offset, c.end_offset, c.text_hash, c.saga, c.page, c.last_page, c.heading,
-    c.columns
+    coalesce(c.columns, '{}') AS columns
 FROM ingest_pipeline.chunks_at(%(generation)s, %(version)s) c
 WHERE %(keys)s::text[] IS NULL OR c.document = ANY(%(keys)s)
 ORDER BY c.document, c.ordinal

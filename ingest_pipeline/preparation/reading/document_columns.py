@@ -31,6 +31,8 @@ def document_columns(context: IngestContext, reader: DocumentReader) -> Values:
         DocumentChangedError: The object or its sidecar is not the one that was listed.
         SourceUnavailableError: The store does not answer.
     """
+    if not context.columns:
+        return {}
     columns, source = context.columns.of_documents, reader.source
     if not columns:
         return {}

@@ -36,6 +36,8 @@ class DocumentReader:
         self._recipe = recipe
         self._calls = calls
         self._parser = None if calls is None else calls.extensions.parser_of(source.key)
+        self.is_used = False
+        """Whether it has begun to read. Another reader has to read the document from its beginning."""
         self.columns: Mapping[str, object] = {}
         """What the user's parser and enrichers found. Known before the first chunk."""
         self.characters = 0
@@ -191,6 +193,7 @@ class DocumentReader:
             )
 
     def _hashed(self, blocks: Iterable[bytes]) -> Iterator[bytes]:
+        self.is_used = True
         with boundary(Boundary.SOURCE_READ):
             for block in blocks:
                 self._digest.update(block)

@@ -93,7 +93,8 @@ class ReadStage:
         try:
             document.edit = self._edits.read(document.plan, document.reader)
             if document.edit is None:
-                document.reader = self._reader(document.plan)
+                if document.reader.is_used:
+                    document.reader = self._reader(document.plan)
                 chunks = document.reader.chunks(context.source, context.chunker, context.limits)
             else:
                 chunks = iter(document.edit.added)

@@ -47,6 +47,7 @@ class WriteStage:
         self.staged: list[StagedFragment] = []
         """Data files of the documents that can be published."""
         self._shared: list[DocumentInProgress] = []
+        self._shared_rows = 0
         self._writing: asyncio.Task[None] | None = None
         self.file_count = 0
         """Number of data files so far."""
@@ -109,7 +110,8 @@ class WriteStage:
             await self._write_own(document, finished=True)
             return
         self._shared.append(document)
-        if sum(len(other.rows) for other in self._shared) >= _ROWS_PER_FILE:
+        self._shared_rows += len(document.rows)
+        if self._shared_rows >= _ROWS_PER_FILE:
             await self._write_shared()
 
     async def _write_own(self, document: DocumentInProgress, *, finished: bool = False) -> None:
@@ -117,7 +119,9 @@ class WriteStage:
         await self._write([document], finished=finished)
 
     async def _write_shared(self) -> None:
-        documents, self._shared = self._shared, []
+        # In the order of the keys, so that an index over them grows at its end, which makes it small.
+        documents = sorted(self._shared, key=lambda document: document.plan.key)
+        self._shared, self._shared_rows = [], 0
         if documents:
             await self._write(documents, finished=True)
 

@@ -25,6 +25,11 @@ INSERT INTO ingest_pipeline.document (generation, key, saga, partition, publishe
 SELECT %(generation)s, 'old-' || k, id, 'old', published_version, published_version + 1
 FROM made, generate_series(1, 50) k
 """
+_SOME_AT_HEAD = """
+INSERT INTO ingest_pipeline.document (generation, key, saga, partition, published_version)
+SELECT name, 'new-' || n, head_saga, 'new-' || n, head_version
+FROM ingest_pipeline.generation, generate_series(1, 300) n WHERE name = %(generation)s
+"""
 _MANY_FAILURES = """
 INSERT INTO ingest_pipeline.saga (id, generation, kind, state, base_version, writer, run_id)
 SELECT gen_random_uuid(), %(generation)s, 'ingest', 'failed', 1, 'for the test', 'run' FROM generate_series(1, 5000)
@@ -51,6 +56,8 @@ _VALUES: dict[str, object] = {
     "version": 2,
 }
 _HEAD = {"document_current"}
+_ANY_OF_HEAD = {"document_current", "document_partition"}
+"""Both have the rows at head and no others. A statement that reads all of these rows may use either."""
 
 
 def parts_of(plan: dict[str, Any]) -> list[dict[str, Any]]:
@@ -60,13 +67,14 @@ def parts_of(plan: dict[str, Any]) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def filled(postgres: str, entrance: str, tmp_path_factory: pytest.TempPathFactory) -> Generator[World]:
-    """Few documents at head, many of earlier versions, and many other corpora. No test changes them."""
+    """Some documents at head, many of earlier versions, and many other corpora. No test changes them."""
     with Database(empty_database(postgres, entrance)) as database, EmbeddingServer() as embeddings:
         world = World.over(tmp_path_factory.mktemp("plans"), database, embeddings)
         world.put("a.txt", paragraphs("alpha", 1))
         world.ingest()
         with database.transaction() as connection:
             connection.execute(_MANY_VERSIONS, {"generation": world.corpus.generation})
+            connection.execute(_SOME_AT_HEAD, {"generation": world.corpus.generation})
             connection.execute(_MANY_FAILURES, {"generation": world.corpus.generation})
             connection.execute(_MANY_GENERATIONS)
             for table in ("document", "saga", "generation"):
@@ -96,12 +104,12 @@ def scanned(parts: list[dict[str, Any]]) -> set[str]:
 @pytest.mark.parametrize(
     ("name", "values", "wanted"),
     [
-        ("count_documents", {}, _HEAD),
+        ("count_documents", {}, _ANY_OF_HEAD),
         ("latest_documents", {}, _HEAD),
         ("latest_documents", {"keys": ["a.txt"]}, _HEAD),
-        ("first_partition", {}, _HEAD),
-        ("corpus_totals", {}, _HEAD),
-        ("move_rows", {}, _HEAD),
+        ("first_partition", {}, _ANY_OF_HEAD),
+        ("corpus_totals", {}, _ANY_OF_HEAD),
+        ("move_rows", {}, _ANY_OF_HEAD),
         ("supersede_keys", {"keys": ["a.txt"]}, _HEAD),
         ("supersede_documents", {}, {"document_pkey", *_HEAD}),
         ("conflicting_documents", {}, {"document_pkey", *_HEAD}),
@@ -119,7 +127,8 @@ def test_a_statement_on_a_view_uses_the_index_of_the_table(
     filled: World, name: str, values: dict[str, object], wanted: set[str]
 ) -> None:
     parts = plan_of(filled, name, values)
-    assert (indices(parts), scanned(parts)) == (wanted, set())
+    used = indices(parts)
+    assert (_ANY_OF_HEAD if used and used < wanted == _ANY_OF_HEAD else used, scanned(parts)) == (wanted, set())
 
 
 @pytest.mark.parametrize("name", ["documents_at", "documents_in_fragments", "chunks_at", "expected_documents"])

@@ -216,6 +216,24 @@ def test_a_source_may_itself_be_a_link(linked: Path) -> None:
     assert b"".join(source.read(obj)) == b"public"
 
 
+@pytest.mark.promise("links")
+def test_a_source_that_is_a_link_may_lead_elsewhere_later(linked: Path) -> None:
+    link = linked.parent / "link"
+    link.symlink_to(linked)
+    source = ObjectSource(str(link))
+    (_, _, first) = source.list()
+    assert b"".join(source.read(first)) == b"public"
+    write(linked.parent, "newer/doc", b"newer")
+    (linked.parent / "newer/out").symlink_to("../private/key")
+    link.unlink()
+    link.symlink_to(linked.parent / "newer")
+    (second,) = source.list()
+    assert b"".join(source.read(second)) == b"newer"
+    (outside,) = (obj for obj in ObjectSource(str(link), "anywhere").list() if obj.key == "out")
+    with pytest.raises(DocumentChangedError, match="replaced by a link"):
+        list(source.read(outside))
+
+
 @pytest.fixture
 def open_folder() -> Iterator[Path]:
     """A folder that every user reaches, which those of the test runner are not."""

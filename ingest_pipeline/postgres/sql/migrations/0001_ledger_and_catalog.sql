@@ -138,7 +138,8 @@ COMMENT ON COLUMN ingest_pipeline.saga.retired_by IS
     'What removed the version of the saga, or rebuild: the table lacked it when the catalog was rebuilt. Null: the '
     'version is retained. The counts are in retired_publication.';
 CREATE INDEX saga_retained ON ingest_pipeline.saga (generation, published_version) WHERE state = 'published' AND retired_by IS NULL;
-CREATE INDEX saga_unfinished ON ingest_pipeline.saga (generation, seen_at) WHERE state IN ('preparing', 'prepared');
+-- Without seen_at, so that heartbeats change no index.
+CREATE INDEX saga_unfinished ON ingest_pipeline.saga (generation) WHERE state IN ('preparing', 'prepared');
 CREATE INDEX saga_blocked ON ingest_pipeline.saga (generation) WHERE state = 'blocked';
 CREATE INDEX saga_unreported ON ingest_pipeline.saga (generation)
     WHERE state = 'published' AND kind IN ('ingest', 'rollback') AND reported_at IS NULL;
@@ -294,26 +295,31 @@ CREATE TABLE ingest_pipeline.document (
     replaces uuid,
     removed boolean NOT NULL DEFAULT false,
     etag text,
+    recipe text,
     size bigint,
     last_modified timestamptz,
+    character_count bigint DEFAULT 0,
+    tokens bigint DEFAULT 0,
+    seconds double precision DEFAULT 0,
+    chunk_count integer DEFAULT 0,
+    embedded integer DEFAULT 0,
+    cached integer DEFAULT 0,
+    requests integer DEFAULT 0,
+    retries integer DEFAULT 0,
     content_hash text,
-    recipe text,
-    character_count bigint NOT NULL DEFAULT 0,
-    chunk_count integer NOT NULL DEFAULT 0,
-    embedded integer NOT NULL DEFAULT 0,
-    cached integer NOT NULL DEFAULT 0,
-    tokens bigint NOT NULL DEFAULT 0,
-    requests integer NOT NULL DEFAULT 0,
-    retries integer NOT NULL DEFAULT 0,
-    seconds double precision NOT NULL DEFAULT 0,
-    fragments bigint[] NOT NULL DEFAULT '{}',
     copy_of uuid,
     columns jsonb NOT NULL DEFAULT '{}',
+    fragments bigint[] NOT NULL DEFAULT '{}',
     published_version bigint,
     superseded_version bigint,
     PRIMARY KEY (saga, key),
-    CHECK (superseded_version > published_version)
-);
+    CHECK (superseded_version > published_version),
+    CHECK (published_version IS NULL OR num_nulls(character_count, tokens, seconds, chunk_count, embedded, cached,
+        requests, retries) = 0)
+) WITH (fillfactor = 30);
+-- A row is inserted when its document is planned, completed when the document was read, and then published. All three
+-- versions have room on one page. So Postgres logs only the columns that differ, which are next to each other, and only
+-- the first and the last version get entries in indices. The counts are null until the document was read.
 COMMENT ON COLUMN ingest_pipeline.document.key IS
     'Key of the object under the prefix, in byte order like the listings of object stores.';
 COMMENT ON COLUMN ingest_pipeline.document.replaces IS
@@ -336,8 +342,9 @@ CREATE INDEX document_superseded ON ingest_pipeline.document (generation, supers
     WHERE superseded_version IS NOT NULL;
 CREATE INDEX document_tombstone ON ingest_pipeline.document (generation, published_version)
     WHERE removed AND published_version IS NOT NULL AND superseded_version IS NULL;
-CREATE INDEX document_unpublished ON ingest_pipeline.document (generation, saga) WHERE published_version IS NULL;
-CREATE INDEX document_partition ON ingest_pipeline.document (generation, partition);
+CREATE INDEX document_unpublished ON ingest_pipeline.document (generation) WHERE published_version IS NULL;
+CREATE INDEX document_partition ON ingest_pipeline.document (generation, partition)
+    WHERE published_version IS NOT NULL AND superseded_version IS NULL;
 
 CREATE TABLE ingest_pipeline.chunk (
     saga uuid NOT NULL,
@@ -350,7 +357,7 @@ CREATE TABLE ingest_pipeline.chunk (
     page integer CHECK (page > 0),
     last_page integer CHECK (last_page >= page),
     heading text,
-    columns jsonb NOT NULL DEFAULT '{}',
+    columns jsonb,
     PRIMARY KEY (saga, document, ordinal),
     FOREIGN KEY (saga, document) REFERENCES ingest_pipeline.document (saga, key) ON DELETE CASCADE
 );
@@ -361,7 +368,7 @@ COMMENT ON COLUMN ingest_pipeline.chunk.page IS
 COMMENT ON COLUMN ingest_pipeline.chunk.heading IS
     'The headings above the chunk, outermost first, separated by " > ". Null: there is none.';
 COMMENT ON COLUMN ingest_pipeline.chunk.columns IS
-    'Values of the declared columns of chunks, in the form of document.columns.';
+    'Values of the declared columns of chunks, in the form of document.columns. Null: the chunk has none.';
 CREATE INDEX chunk_text_hash ON ingest_pipeline.chunk (text_hash);
 
 CREATE TABLE ingest_pipeline.failure (
