@@ -137,6 +137,11 @@ def may_have_blocks(chunks: int, characters: int) -> bool:
     return 2 * chunks * characters >= LEAST_COUNT * LEAST_BLOCK
 
 
+def is_large_enough(size: int) -> bool:
+    """Whether a text of so many bytes can have enough characters for a record, whatever its encoding."""
+    return size >= LEAST_COUNT * LEAST_BLOCK
+
+
 def encoded(blocks: Sequence[Block]) -> bytes | None:
     """The blocks as the catalog records them. None: the document is too small to need them."""
     if len(blocks) < LEAST_COUNT:

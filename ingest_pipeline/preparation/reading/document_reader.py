@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import takewhile
 from time import perf_counter
 
-from ingest_pipeline.chunking.blocks import Block, BlockRecorder, encoded
+from ingest_pipeline.chunking.blocks import Block, BlockRecorder, encoded, is_large_enough
 from ingest_pipeline.chunking.content_defined import Chunker
 from ingest_pipeline.chunking.recut import Recut, recut
 from ingest_pipeline.columns.sources import MAX_FRONT_MATTER
@@ -131,7 +131,8 @@ class DocumentReader:
             pieces = list(pieces)  # the parser has the whole text in any case
             if limits.may_exceed_chunks(self.characters, step):
                 self._check(pieces, chunker, limits)
-        return chunker.chunks(pieces, markdown=is_markdown(key), blocks=self._recorder)
+        recorder = self._recorder if is_parsed(key) or is_large_enough(self.source.size) else None
+        return chunker.chunks(pieces, markdown=is_markdown(key), blocks=recorder)
 
     @property
     def is_whole(self) -> bool:
