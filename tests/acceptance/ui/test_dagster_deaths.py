@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,6 +18,7 @@ import pytest
 
 from ingest_pipeline.cli import _session
 from ingest_pipeline.maintenance.sweep import sweep
+from tests.support.dagster.preloaded import preloaded
 from tests.support.dagster.web_ui import seldom_collecting
 from tests.support.dagster.world import METADATA, DagsterWorld
 from tests.support.servers.ports import free_port
@@ -55,14 +56,26 @@ def world(dagster: DagsterWorld) -> DagsterWorld:
 
 
 @contextmanager
-def running_ui(world: DagsterWorld, directory: Path, proxy: TcpProxy) -> Generator[Dagster]:
-    """`ingest-pipeline ui`, whose processes reach Postgres through the proxy."""
+def running_ui(
+    world: DagsterWorld,
+    directory: Path,
+    proxy: TcpProxy,
+    start: Callable[[Mapping[str, str]], dict[str, str]] = seldom_collecting,
+) -> Generator[Dagster]:
+    """`ingest-pipeline ui`, whose processes reach Postgres through the proxy.
+
+    Args:
+        world: The corpus.
+        directory: Folder of the log.
+        proxy: The proxy before Postgres.
+        start: Changes the environment, for a quick start of the processes.
+    """
     assert world.settings.database_url is not None
     environment = {**os.environ, "INGEST_DATABASE_URL": proxy.instead_of(world.settings.database_url)}
     # Its source sensor leaves the file alone: a run of its own might be at work or about to begin when one is killed.
     environment["INGEST_MIN_AGE_SECONDS"] = "86400"
     environment.pop("DAGSTER_POSTGRES_URL", None)
-    dagster = Dagster(seldom_collecting(environment), directory, free_port())
+    dagster = Dagster(start(environment), directory, free_port())
     below: list[int] = []
     try:
         dagster.wait_until_up()
@@ -118,7 +131,7 @@ def test_a_run_worker_killed_between_the_two_stores_is_settled_by_one_tick_and_a
     world: DagsterWorld, tmp_path: Path, proxy: TcpProxy
 ) -> None:
     """The table has a staged version, and Postgres none: killed as its COMMIT comes by, which then never arrives."""
-    with running_ui(world, tmp_path, proxy) as dagster:
+    with running_ui(world, tmp_path, proxy, start=preloaded) as dagster:
         killed: list[int] = []
         is_commit = commit_of_a_publication()
 

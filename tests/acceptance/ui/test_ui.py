@@ -21,7 +21,7 @@ from playwright.sync_api import Request, expect
 from ingest_pipeline.cli import _session
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.partitioning import PartitionScheme
-from tests.support.dagster.browser import HAS_BROWSER, PATIENCE_MS, Person, needs_browser
+from tests.support.dagster.browser import PATIENCE_MS, Person, needs_browser
 from tests.support.dagster.cli import Cli
 from tests.support.dagster.preloaded import preloaded
 from tests.support.dagster.web_ui import WebUi, eventually
@@ -63,14 +63,17 @@ def watched(postgres: str, entrance: str, tmp_path_factory: pytest.TempPathFacto
     with EmbeddingServer() as embeddings:
         cli = Cli.over(tmp_path_factory.mktemp("watched"), empty_database(postgres, entrance), embeddings)
         cli.environment["INGEST_MIN_AGE_SECONDS"] = str(_DAY_SECONDS)
-        with WebUi.over(cli) as web:
+        with WebUi.over(cli, brisk=True) as web:
             yield WatchedFolder(cli, web, embeddings)
 
 
-def test_a_user_sees_files_come_change_fail_and_go_and_repeats_what_failed(watched: WatchedFolder) -> None:
+@pytest.mark.parametrize("browser", [False, pytest.param(True, marks=[pytest.mark.soak, needs_browser])])
+def test_a_user_sees_files_come_change_fail_and_go_and_repeats_what_failed(
+    watched: WatchedFolder, browser: bool
+) -> None:
     """The sensor, the daemon and the pages; without a browser, what the pages ask for."""
     cli, web, embeddings = watched.cli, watched.web, watched.embeddings
-    with Person.at(web) if HAS_BROWSER else nullcontext() as person:
+    with Person.at(web) if browser else nullcontext() as person:
 
         def seen(materialized: int, failed: int) -> None:
             eventually(lambda: watched.counts() == (materialized, failed, materialized + failed))

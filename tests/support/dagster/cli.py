@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 
 from ingest_pipeline.cli.main import main
 from ingest_pipeline.postgres.durability import REQUIRE_FSYNC
+from tests.support.dagster.preloaded import preloaded
 from tests.support.servers.embedding_server import TEST_MODEL, EmbeddingServer
 
 
@@ -57,7 +58,7 @@ class Cli:
         """Run a command in a process of its own, which may be killed."""
         return subprocess.run(
             [sys.executable, "-m", "ingest_pipeline.cli.main", *arguments],
-            env={**os.environ, **self.environment, **environment},
+            env=preloaded({**os.environ, **self.environment, **environment}),
             cwd=self.directory,
             capture_output=True,
             text=True,

@@ -39,15 +39,22 @@ _SCHEMA_QUESTIONS = (
 
 
 @contextmanager
-def kept_connections() -> Generator[None]:
-    """Let the storages of this process that are opened in the block keep their connections until it ends."""
-    engines: list[Engine] = []
+def kept_connections(idle: int = 5) -> Generator[None]:
+    """Let the storages of this process that are opened in the block keep their connections until it ends.
+
+    Args:
+        idle: How many idle connections a storage keeps, at most.
+    """
+    engines: dict[str, Engine] = {}
 
     def pooled(url: str, **options: Any) -> Engine:
-        engine = create_engine(url, **options | {"poolclass": QueuePool})
-        _replace_broken(engine)
-        engines.append(engine)
-        return engine
+        # Each instance that is opened makes three, and leaves them to the garbage collector.
+        key = repr((str(url), sorted(options.items(), key=str)))
+        if key not in engines:
+            kept = {"poolclass": QueuePool, "pool_size": idle, "max_overflow": -1}
+            engines[key] = create_engine(url, **options | kept)
+            _replace_broken(engines[key])
+        return engines[key]
 
     with pytest.MonkeyPatch.context() as patch:
         for module in (utils, event_log, run_storage, schedule_storage):
@@ -58,7 +65,7 @@ def kept_connections() -> Generator[None]:
         try:
             yield
         finally:
-            for engine in engines:
+            for engine in engines.values():
                 engine.dispose()
 
 

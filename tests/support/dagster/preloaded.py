@@ -1,8 +1,7 @@
 """A process that imports Dagster and the package once, and forks the processes that tests start.
 
 A process of Dagster takes two to three seconds of CPU to import what it uses. `ingest-pipeline ui` starts five of them,
-and a sixth for each run. What the forked children do is unchanged. A test that kills the processes of Dagster starts
-plain ones.
+and a sixth for each run. What the forked children do is unchanged, unless they are to be brisk.
 
 The processes of pytest-xdist, and the servers from which tests of deaths fork their children, are forked from it too.
 """
@@ -60,6 +59,7 @@ _MODULES = (
     "lance",
     "multiprocessing.spawn",
     "openai.resources.embeddings",
+    "tests.support.dagster.brisk",
     "uvicorn",
     # What the tests themselves import.
     "boto3",
@@ -219,6 +219,8 @@ def _become(request: dict[str, Any]) -> None:
     sys.orig_argv[1:] = request["arguments"]
     sys.path[:] = request["path"]
     importlib.invalidate_caches()
+    sys.modules["ingest_pipeline.failpoints"].install_from_environment()
+    sys.modules["tests.support.dagster.brisk"].make_brisk()
     if kind == "-m":
         sys.path.insert(0, request["folder"])
         sys.argv[:] = arguments

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
+from tests.support.dagster.brisk import BRISK
 from tests.support.dagster.cli import Cli
 from tests.support.dagster.preloaded import preloaded
 from tests.support.servers.ports import free_port
@@ -34,13 +35,18 @@ class WebUi:
 
     @classmethod
     @contextmanager
-    def over(cls, cli: Cli) -> Generator[Self]:
-        """Web server and daemon of a corpus, which answer when the block begins and end with it."""
+    def over(cls, cli: Cli, *, brisk: bool = False) -> Generator[Self]:
+        """Web server and daemon of a corpus, which answer when the block begins and end with it.
+
+        Args:
+            cli: The command line of the corpus.
+            brisk: Whether the processes wait less and open fewer connections, see `tests.support.dagster.brisk`.
+        """
         port = free_port()
         with (cli.directory / "ui.log").open("wb") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "ingest_pipeline.cli.main", "ui", "--port", str(port)],
-                env=preloaded({**os.environ, **cli.environment}),
+                env=preloaded({**os.environ, **cli.environment, **({BRISK: "1"} if brisk else {})}),
                 cwd=cli.directory,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -14,6 +14,8 @@ from pathlib import Path
 
 _PR_SET_CHILD_SUBREAPER = 36
 _DYING_SECONDS = 10.0
+_WORK = "work:"
+"""Begins the name of a process that waits for a preloaded one. The rest is the number of the other."""
 
 
 def adopt_orphans() -> None:
@@ -23,11 +25,16 @@ def adopt_orphans() -> None:
 
 
 def descendants(of: int) -> list[int]:
-    """Every living descendant of a process, the deepest last."""
+    """Every living descendant of a process, the deepest last.
+
+    A process that does the work of another one is below that one, see `tests.support.dagster.preloaded`.
+    """
     children: defaultdict[int, list[int]] = defaultdict(list)
     living: set[int] = set()
-    for pid, parent, state in _processes():
+    for pid, parent, state, works in _processes():
         children[parent].append(pid)
+        if works:
+            children[pid].append(works)
         if state != "Z":
             living.add(pid)
     found: list[int] = []
@@ -54,7 +61,8 @@ def run_workers(dagster: int) -> list[int]:
 
     Dagster's code server starts each with multiprocessing's spawn. The resource tracker of multiprocessing is excluded.
     """
-    return [pid for pid in descendants(dagster) if b"spawn_main" in command_line(pid)]
+    works = {pid: other for pid, _, _, other in _processes() if other}
+    return [works.get(pid, pid) for pid in descendants(dagster) if b"spawn_main" in command_line(pid)]
 
 
 def command_line(pid: int) -> bytes:
@@ -107,7 +115,7 @@ class Reaper:
     def _work(self) -> None:
         seen: set[int] = set()
         while not self._ended.wait(0.5):
-            dead = {pid for pid, parent, state in _processes() if state == "Z" and parent == os.getpid()}
+            dead = {pid for pid, parent, state, _ in _processes() if state == "Z" and parent == os.getpid()}
             # In two rounds, because a process may die before the thread that started it could call `spare`.
             for pid in (dead & seen) - self._ours:
                 with suppress(ChildProcessError):
@@ -115,10 +123,13 @@ class Reaper:
             seen = dead
 
 
-def _processes() -> Iterator[tuple[int, int, str]]:
-    """Number, parent and state of every process."""
+def _processes() -> Iterator[tuple[int, int, str, int]]:
+    """Number, parent and state of every process, and the number of the process that does its work, else 0."""
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
             with suppress(OSError):
-                state, parent = (entry / "stat").read_text().rpartition(")")[2].split()[:2]
-                yield int(entry.name), int(parent), state
+                head, _, tail = (entry / "stat").read_text().rpartition(")")
+                state, parent = tail.split()[:2]
+                name = head.partition("(")[2]
+                works = name.removeprefix(_WORK)
+                yield int(entry.name), int(parent), state, int(works) if works != name and works.isdecimal() else 0
