@@ -20,6 +20,8 @@ _CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shut
 _PICTURES = os.environ.get("PICTURES")
 HAS_BROWSER = _CHROMIUM is not None
 PATIENCE_MS = 480_000
+# The program of the pages shows another one without being loaded and compiled again.
+_FOLLOW = "url => { history.pushState({}, '', url); dispatchEvent(new PopStateEvent('popstate', {state: {}})) }"
 needs_browser = pytest.mark.skipif(
     not HAS_BROWSER, reason="no Chromium is installed; no package registry of Python brings one"
 )
@@ -69,8 +71,8 @@ class Person:
         expect(self.page.get_by_role("button", name="Launch backfill")).to_be_hidden(timeout=PATIENCE_MS)
 
     def looks_at(self, url: str) -> None:
-        """Open a page, and what it shows only when asked."""
-        self.page.goto(url, wait_until="domcontentloaded")
+        """Open a page as a link of another page does, and what it shows only when asked."""
+        self.page.evaluate(_FOLLOW, url)
         self.page.wait_for_timeout(1500)
         for button in self.page.get_by_text(re.compile(r"(Show|View) (Markdown|Table|more)", re.IGNORECASE)).all():
             if button.is_visible():

@@ -129,7 +129,7 @@ def test_the_step_of_a_multiprocess_executor_imports_nothing_that_it_does_not_us
     (home := tmp_path / "home").mkdir()
     for name, value in {**settings(tmp_path, database_url), "MODULES": str(noted), "DAGSTER_HOME": str(home)}.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
     location = importlib.import_module("location_of_steps")
     try:
         with dg.DagsterInstance.local_temp(str(home)) as instance:
