@@ -9,6 +9,7 @@ import pytest
 
 from ingest_pipeline.postgres.database import Database
 from tests.support.dagster.cli import Cli
+from tests.support.dagster.output import without_mirror
 from tests.support.dagster.pooled_storage import kept_connections, make_tables
 from tests.support.dagster.world import DagsterWorld
 from tests.support.servers import pooler
@@ -19,6 +20,12 @@ from tests.support.servers.embedding_server import EmbeddingServer
 @pytest.fixture(autouse=True)
 def _kept_connections() -> Generator[None]:
     with kept_connections():
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _no_mirror() -> Generator[None]:
+    with without_mirror():
         yield
 
 

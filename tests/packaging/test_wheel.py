@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.dagster.preloaded import preloaded
+
 _ROOT = Path(__file__).parents[2]
 _NOT_SOURCES = {".git", ".venv", ".ingest_pipeline", "build", "dist", "site", "documents", "__pycache__"}
 _GIT = {
@@ -147,20 +149,27 @@ def test_twine_accepts_both(built: Distributions) -> None:
 
 
 def test_the_wheel_imports_without_the_repository(site: Path, tmp_path: Path) -> None:
-    program = (
-        "import ingest_pipeline.definitions, ingest_pipeline.assets.ingest as module; "
-        "from ingest_pipeline.postgres.sql import migrations, query; assert migrations() and query('lock_generation'); "
-        "print(module.__file__)"
-    )
+    program = f"""
+import dagster, sys
+for name in [name for name in sys.modules if name.partition(".")[0] == "ingest_pipeline"]:
+    del sys.modules[name]
+sys.path.insert(0, {str(site)!r})
+import ingest_pipeline.definitions, ingest_pipeline.assets.ingest as module
+from ingest_pipeline.postgres.sql import migrations, query
+assert migrations() and query("lock_generation")
+print(*{{module.__file__ for name, module in sys.modules.items() if name.partition(".")[0] == "ingest_pipeline"}})
+"""
     done = subprocess.run(
-        [sys.executable, "-P", "-c", f"import sys; sys.path.insert(0, {str(site)!r}); {program}"],
+        [sys.executable, "-c", program],
+        env=preloaded(os.environ),
         cwd=tmp_path,
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip().startswith(str(site))
+    assert len(files := done.stdout.split()) > 100
+    assert [file for file in files if not file.startswith(f"{site}/")] == []
 
 
 def test_importing_the_package_imports_nothing_but_itself_and_the_standard_library(site: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from dagster._daemon import controller, sensor
 
+from tests.support.dagster.output import without_mirror
 from tests.support.dagster.pooled_storage import kept_connections
 
 BRISK = "BRISK_DAGSTER"
@@ -33,5 +34,6 @@ def make_brisk() -> None:
 
     sensor.is_under_min_interval = is_too_early
     process = ExitStack()
+    process.enter_context(without_mirror())
     process.enter_context(kept_connections(idle=1))  # a server has a hundred for all processes
     atexit.register(process.close)
