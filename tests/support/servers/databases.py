@@ -89,6 +89,11 @@ def copy_new_server(template: Path, folder: Path) -> None:
     subprocess.run(["cp", "-a", template, folder], check=True)
 
 
+def is_copy(url: str) -> bool:
+    """Whether `copy_of` made the database."""
+    return "/copy_" in url
+
+
 def has_ended(url: str) -> None:
     """Note that no test needs a database any more. The next `copy_of` drops it, unless something is connected to it."""
     _ended.add(url.rpartition("/")[2])
