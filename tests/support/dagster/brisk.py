@@ -1,7 +1,7 @@
 """Processes of Dagster that wait less, and open fewer connections, than those of a user. They do nothing else.
 
-Half of the CPU of Dagster's daemon and code server goes into their connections, one for each statement. The daemon waits
-for half a minute before it evaluates a sensor or a backfill again. No test depends on how long it waits.
+Half of the CPU of Dagster's daemon and code server goes into their connections, one for each statement. The daemon
+waits for half a minute before it evaluates a sensor or a backfill again. No test depends on how long it waits.
 """
 
 from __future__ import annotations
