@@ -157,8 +157,11 @@ def test_retention_keeps_the_version_that_a_run_reads(dagster: DagsterWorld) -> 
 
 @pytest.mark.promise("one-head-a-run")
 def test_maintenance_after_the_last_publication_takes_no_version_away(dagster: DagsterWorld) -> None:
-    for number in range(12):
-        publish(dagster, f"{number:02}.txt")
+    with open_corpus(dagster.settings) as opened:
+        for number in range(11):
+            dagster.put(f"{number:02}.txt", paragraphs(f"{number:02}", 2))
+            assert opened.ingest().published == 1
+    publish(dagster, "last.txt")  # the version of which Dagster knows
     with _session.corpus(dagster.settings) as corpus:
         before = corpus.head().head_version
         maintain(corpus, _ONLY_HEAD)

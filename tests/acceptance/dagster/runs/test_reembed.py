@@ -12,7 +12,6 @@ from dagster._core.definitions.data_version import CachingStaleStatusResolver, S
 from dagster._core.loader import LoadingContextForTest
 
 from ingest_pipeline.config.corpus_config import CorpusConfig
-from ingest_pipeline.orchestration.build import build_definitions
 from tests.support.crash.migrating import EMBEDDING, WIDTH
 from tests.support.dagster.cli import Cli
 from tests.support.dagster.world import CHUNKS, EMBEDDINGS, METADATA, DagsterWorld
@@ -31,7 +30,7 @@ def settle_on(dagster: DagsterWorld, monkeypatch: pytest.MonkeyPatch, **variable
 
 def stale(dagster: DagsterWorld, partition: str) -> set[str]:
     """Which assets Dagster itself shows as stale in a partition."""
-    graph = build_definitions(dagster.settings).resolve_asset_graph()
+    graph = dagster.definitions.resolve_asset_graph()
     resolver = CachingStaleStatusResolver(dagster.instance, graph, LoadingContextForTest(dagster.instance))
     keys = (CHUNKS, EMBEDDINGS, METADATA)
     return {key.path[-1] for key in keys if resolver.get_status(key, partition) is StaleStatus.STALE}
