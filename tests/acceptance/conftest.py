@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Generator
 from pathlib import Path
 
@@ -21,6 +22,12 @@ from tests.support.servers.embedding_server import EmbeddingServer
 def _kept_connections() -> Generator[None]:
     with kept_connections():
         yield
+
+
+@pytest.fixture(autouse=True)
+def _import_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A project whose definitions the command line loads in this process is on the path until the test ends."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
 
 
 @pytest.fixture(autouse=True)
