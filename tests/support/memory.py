@@ -11,7 +11,7 @@ from ingest_pipeline.processes import is_running
 
 _MEMORY = Path("/dev/shm")  # noqa: S108
 _NEEDED_BYTES = 8 << 30
-_PREFIX = "ingest-pipeline-tests-"
+_PREFIX = "ingest-tests-"
 
 
 def keep_temporary_files_in_memory() -> Path | None:
@@ -28,7 +28,7 @@ def keep_temporary_files_in_memory() -> Path | None:
     if not _MEMORY.is_dir() or shutil.disk_usage(_MEMORY).free < _NEEDED_BYTES:
         return None
     for left in _MEMORY.glob(f"{_PREFIX}*"):
-        if not is_running(int(left.name.split("-")[3])):
+        if not is_running(int(left.name.split("-")[2])):
             shutil.rmtree(left, ignore_errors=True)
     folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=_MEMORY))
     folder.chmod(0o755)  # the account of a server goes through it
