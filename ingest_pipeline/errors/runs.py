@@ -60,6 +60,6 @@ class PublicationBlockedError(IngestError):
     """A prepared publication did not pass its gates. No reader sees it, and it is kept as it was prepared."""
 
     remedy = (
-        "Look at it with `ingest-pipeline gate status`. Correct the files, or publish it with `ingest-pipeline gate "
-        "release`, or end it with `ingest-pipeline gate drop`."
+        "`ingest-pipeline gate status` shows what did not pass. Correct the files, or publish what was prepared with "
+        "`ingest-pipeline gate release`, or end the publication with `ingest-pipeline gate drop`."
     )

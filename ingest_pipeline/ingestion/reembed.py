@@ -236,8 +236,9 @@ class Reembedding:
             raise PublicationBlockedError(
                 f"Generation {self._new.corpus.generation} of corpus {self._old.corpus.name!r} did not pass the gates: "
                 f"{judgement.failed}. Readers were not switched, and the generation is kept",
-                "Look at it with `ingest-pipeline gate status`. To switch readers nevertheless, run `ingest-pipeline "
-                "gate release` and `ingest-pipeline reembed`; to end it, `ingest-pipeline gate drop`.",
+                "`ingest-pipeline gate status` shows what did not pass. To switch readers nevertheless, run "
+                "`ingest-pipeline gate release` and `ingest-pipeline reembed`. To abort the re-embedding, run "
+                "`ingest-pipeline gate drop`.",
             )
 
     async def _compare_with_source(self, found: Sequence[GenerationDifference]) -> list[GenerationDifference]:

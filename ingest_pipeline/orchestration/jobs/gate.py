@@ -19,9 +19,9 @@ class GateAction(Enum):
     """What becomes of a publication that did not pass its gates."""
 
     RELEASE = "release"
-    """Publish it as it was prepared. Of a re-embedding: let the next one switch readers."""
+    """Publish it as it was prepared. For a re-embedding: let the next one switch readers."""
     DROP = "drop"
-    """End it. Its documents are planned again. Of a re-embedding: abort it."""
+    """End it. Its documents are planned again. For a re-embedding: abort it."""
 
 
 class GateConfig(dg.Config):

@@ -23,8 +23,8 @@ def gate(action: Literal["status", "release", "drop"], publication: str | None, 
     """Show what did not pass its gates, and release or drop it. A decision is one Dagster run.
 
     release publishes it as it was prepared, and embeds nothing. drop ends it, and the next run plans its documents
-    again. Of a re-embedding, release lets the next `reembed` switch readers, and drop aborts it. PUBLICATION is the id
-    that status shows, or its beginning, and may be omitted if there is one only.
+    again. After a re-embedding, release lets the next `reembed` switch readers, and drop aborts it. PUBLICATION is the
+    id that status shows, or its beginning, and may be omitted if there is one only.
     """
     settings = _settings.settings()
     with _session.corpus(settings) as corpus:
