@@ -167,7 +167,7 @@ def locations(postgres: str, entrance: str, tmp_path: Path, embeddings: Embeddin
             yield found
         finally:
             process.terminate()
-            process.wait(60)
+            process.wait(300)
 
 
 def test_corpora_of_one_name_in_two_code_locations_are_side_by_side(locations: Locations) -> None:
