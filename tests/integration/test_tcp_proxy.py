@@ -31,7 +31,7 @@ def table(url: str) -> Iterator[str]:
 
 
 def through(url: str, proxy: TcpProxy) -> str:
-    return url.replace(f":{urlsplit(url).port}/", f":{proxy.port}/") + "&connect_timeout=2"
+    return url.replace(f":{urlsplit(url).port}/", f":{proxy.port}/")
 
 
 def is_commit(block: bytes, direction: Direction) -> bool:
@@ -73,7 +73,7 @@ def test_refuse_keeps_open_connections_and_admits_none_until_forward(url: str, p
 def test_deaf_admits_and_does_not_answer_until_forward(url: str, proxy: TcpProxy) -> None:
     proxy.deaf()
     with pytest.raises(psycopg.errors.ConnectionTimeout):
-        psycopg.connect(through(url, proxy))
+        psycopg.connect(through(url, proxy), connect_timeout=2)
     proxy.forward()
     test_the_proxy_forwards(url, proxy)
 
