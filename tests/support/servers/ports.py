@@ -2,16 +2,16 @@
 
 import socket
 
-_reserved: list[socket.socket] = []
-
 
 def free_port() -> int:
     """A port on which nothing listens, and which nobody else gets while this process runs.
 
     A server with the option `SO_REUSEADDR`, as all web servers have, can listen on it.
     """
-    _reserved.append(reserve())
-    return int(_reserved[-1].getsockname()[1])
+    kept = reserve()
+    port = int(kept.getsockname()[1])
+    kept.detach()  # it stays open, and Python does not complain of it at the end
+    return port
 
 
 def reserve() -> socket.socket:
