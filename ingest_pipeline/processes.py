@@ -28,6 +28,10 @@ _ROOT_LAYER = re.compile(r"^\S+ \S+ \S+ \S+ / .* - overlay .*\bupperdir=([^,\s]+
 _STATE, _START_TIME = 0, 19
 _ENDED = {"Z", "X"}  # dead, but not yet collected by the parent, which may never do so
 
+# M_MMAP_THRESHOLD of glibc.
+_MMAP_THRESHOLD = -3
+_LARGE_BLOCK_BYTES = 256 << 10
+
 _counting_blocks = Lock()
 _frozen_blocks = 0
 
@@ -65,6 +69,18 @@ def frozen_heap() -> Generator[None]:
         yield
     finally:
         _count_block(-1)
+
+
+@cache
+def map_large_blocks() -> None:
+    """Let the C library take blocks of a quarter of a megabyte and more from the system, and give each back when freed.
+
+    By itself glibc stops doing so for blocks up to 32 MB once it has freed one. Vectors and answers of the API would
+    then be in its heaps, between small objects that keep these from shrinking.
+    """
+    set_option: Callable[[int, int], int] | None = getattr(ctypes.CDLL(None), "mallopt", None)
+    if set_option is not None:
+        set_option(_MMAP_THRESHOLD, _LARGE_BLOCK_BYTES)
 
 
 def release_memory() -> None:

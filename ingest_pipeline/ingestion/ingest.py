@@ -47,7 +47,7 @@ from ingest_pipeline.preparation.batches import PreparedDocument
 from ingest_pipeline.preparation.prepare import Preparation, Prepared
 from ingest_pipeline.preparation.reading.preview import ChunkPreview
 from ingest_pipeline.preparation.spending_guard import SpendingGuard
-from ingest_pipeline.processes import frozen_heap, release_memory
+from ingest_pipeline.processes import frozen_heap, map_large_blocks, release_memory
 from ingest_pipeline.saga.documents import DocumentRows
 from ingest_pipeline.saga.lifecycle import Saga
 from ingest_pipeline.telemetry.logs import get_logger
@@ -113,6 +113,7 @@ class Ingestion:
         Raises:
             IngestError: A failure that affects all documents. Earlier publications remain.
         """
+        map_large_blocks()
         with named(self._context, self._run_id), frozen_heap():
             return await self._run(plans)
 

@@ -218,3 +218,26 @@ def test_memory_that_was_freed_is_given_back() -> None:
 
 def resident_bytes() -> int:
     return 1024 * int(Path("/proc/self/status").read_text().partition("VmRSS:")[2].split()[0])
+
+
+_LARGE_BLOCKS = """
+from pathlib import Path
+from ingest_pipeline.processes import map_large_blocks
+
+def resident_bytes():
+    return 1024 * int(Path("/proc/self/status").read_text().partition("VmRSS:")[2].split()[0])
+
+map_large_blocks()
+freed = b"x" * 2_000_000
+del freed
+full = [bytes([number]) * 1_000_000 for number in range(60)]
+kept, before = full[::2], resident_bytes()
+del full
+print(before - resident_bytes())
+"""
+
+
+def test_large_blocks_are_given_back_when_they_are_freed() -> None:
+    # In a process of its own, whose heap has no room left from other tests.
+    done = subprocess.run([sys.executable, "-c", _LARGE_BLOCKS], capture_output=True, text=True, check=True)
+    assert int(done.stdout) > 20_000_000
