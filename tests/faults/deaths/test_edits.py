@@ -52,8 +52,8 @@ def rows_written(world: World) -> int:
     with world.database.transaction() as connection:
         row = connection.execute(
             "SELECT count(*) AS n FROM ingest_pipeline.chunk c JOIN ingest_pipeline.latest_document d "
-            "ON d.saga = c.saga AND d.key = c.document WHERE d.key = %s",
-            (KEY,),
+            "ON d.saga = c.saga AND d.key = c.document WHERE d.generation = %s AND d.key = %s",
+            (world.corpus.generation, KEY),
         ).fetchone()
     assert row is not None
     return int(row["n"])
