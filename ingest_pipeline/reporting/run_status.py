@@ -42,7 +42,7 @@ def fail_dead_runs(instance: dg.DagsterInstance) -> list[str]:
     """Mark runs as failed whose process ended without reporting a result; returns their ids."""
     dead: list[str] = []
     for run in instance.get_runs(dg.RunsFilter(statuses=_OPEN)):
-        process = run.tags.get(_PROCESS_TAG)
+        process = _registered_process(instance, run)
         if process is not None and is_dead(process):
             instance.report_run_failed(
                 run,
@@ -50,6 +50,18 @@ def fail_dead_runs(instance: dg.DagsterInstance) -> list[str]:
             )
             dead.append(run.run_id)
     return dead
+
+
+def _registered_process(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str | None:
+    """The process that executes the run, or None before it registers.
+
+    Dagster gives a run that repeats another one the tags of the other, whose process has usually ended.
+    """
+    process = run.tags.get(_PROCESS_TAG)
+    if process is None or run.parent_run_id is None:
+        return process
+    parent = instance.get_run_by_id(run.parent_run_id)
+    return None if parent is not None and parent.tags.get(_PROCESS_TAG) == process else process
 
 
 def fail_unclaimed_runs(instance: dg.DagsterInstance, names: DagsterNames) -> list[str]:
@@ -69,7 +81,7 @@ def fail_unclaimed_runs(instance: dg.DagsterInstance, names: DagsterNames) -> li
         run = record.dagster_run
         if (
             _claims_at_once(run, names)
-            and _PROCESS_TAG not in run.tags
+            and _registered_process(instance, run) is None
             and _is_unclaimed(instance, record, knows_workers=is_default)
         ):
             instance.report_run_failed(
