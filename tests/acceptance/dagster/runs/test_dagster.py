@@ -22,7 +22,7 @@ from ingest_pipeline.postgres.catalog import documents
 from ingest_pipeline.postgres.ledger import sagas
 from ingest_pipeline.postgres.ledger.sagas import SagaKind
 from ingest_pipeline.reporting import run_status
-from ingest_pipeline.reporting.run_status import own_process_tags
+from ingest_pipeline.reporting.run_status import fail_dead_runs, own_process_tags
 from tests.support.dagster.world import CHUNKS, EMBEDDINGS, METADATA, DagsterWorld
 from tests.support.servers.embedding_server import POISON, EmbeddingServer, Fault
 from tests.support.world import paragraphs
@@ -350,6 +350,20 @@ def test_a_run_is_tagged_with_its_process_and_ended_with_it(dagster: DagsterWorl
         after = dagster.instance.get_run_by_id(run.run_id)
         assert after is not None
         assert after.status is status
+
+
+def test_a_repeated_run_is_not_taken_for_dead_by_the_process_of_the_other_run(dagster: DagsterWorld) -> None:
+    """Dagster gives it the tags of the run that it repeats."""
+    job = dagster.definitions.resolve_job_def("docs_ingest_job")
+    ((tag, process),) = own_process_tags().items()
+    gone = {tag: f"{process}0"}
+    failed = dagster.instance.create_run_for_job(job, tags=gone, status=dg.DagsterRunStatus.FAILURE)
+    again = dagster.instance.create_run_for_job(
+        job, tags=gone, status=dg.DagsterRunStatus.STARTED, parent_run_id=failed.run_id, root_run_id=failed.run_id
+    )
+    assert fail_dead_runs(dagster.instance) == []
+    dagster.instance.add_run_tags(again.run_id, {tag: f"{process}1"})
+    assert fail_dead_runs(dagster.instance) == [again.run_id]
 
 
 @pytest.mark.promise("dagster-deaths")
