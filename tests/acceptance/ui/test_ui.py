@@ -73,6 +73,7 @@ def test_a_user_sees_files_come_change_fail_and_go_and_repeats_what_failed(
 ) -> None:
     """The sensor, the daemon and the pages; without a browser, what the pages ask for."""
     cli, web, embeddings = watched.cli, watched.web, watched.embeddings
+    changed, removed, bad = (f"{name}-{browser}.txt" for name in ("changed", "removed", "bad"))
     with Person.at(web) if browser else nullcontext() as person:
 
         def seen(materialized: int, failed: int) -> None:
@@ -82,24 +83,24 @@ def test_a_user_sees_files_come_change_fail_and_go_and_repeats_what_failed(
 
         others, failed, partitions = watched.counts()
         assert (others, failed) == (partitions, 0)
-        for name in ("c", "d"):
-            watched.put_for_the_sensor(f"{name}.txt", paragraphs(name, 2))
+        for key in (changed, removed):
+            watched.put_for_the_sensor(key, paragraphs(key, 2))
         eventually(lambda: watched.counts() == (others + 2, 0, others + 2))
         if person is not None:
             person.open_partitions()
         seen(others + 2, 0)
 
-        before = cli.json("history", "c.txt")[0]["version"]
-        watched.put_for_the_sensor("c.txt", paragraphs("omega", 2))
-        watched.put_for_the_sensor("bad.txt", f"{POISON} is refused by the API.")
-        (cli.directory / "source" / "d.txt").unlink()
+        before = cli.json("history", changed)[0]["version"]
+        watched.put_for_the_sensor(changed, paragraphs("omega", 2))
+        watched.put_for_the_sensor(bad, f"{POISON} is refused by the API.")
+        (cli.directory / "source" / removed).unlink()
         seen(others + 1, 1)
-        eventually(lambda: cli.json("history", "c.txt")[0]["version"] > before)
+        eventually(lambda: cli.json("history", changed)[0]["version"] > before)
 
         embedded = embeddings.embedded
-        cli.put("bad.txt", paragraphs("mended", 2))  # the sensor leaves it alone, because it was just written
+        cli.put(bad, paragraphs(f"mended {bad}", 2))  # the sensor leaves it alone, because it was just written
         if person is not None:
-            person.open_partitions()  # a page that still knows d.txt would ask for it
+            person.open_partitions()  # a page that still knows the removed file would ask for it
             person.launches_a_backfill_of_all()
         else:
             web.backfill(watched.partitions())
@@ -107,7 +108,7 @@ def test_a_user_sees_files_come_change_fail_and_go_and_repeats_what_failed(
         eventually(web.no_run_is_open)
         if person is not None:
             person.picture("partitions")
-    assert embeddings.embedded - embedded == cli.json("history", "bad.txt")[0]["chunks"], "unchanged ones cost nothing"
+    assert embeddings.embedded - embedded == cli.json("history", bad)[0]["chunks"], "unchanged ones cost nothing"
     assert cli.json("audit")["violations"] == []
 
 
