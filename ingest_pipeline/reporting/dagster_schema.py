@@ -38,12 +38,13 @@ def prepare_storage(url: str) -> str:
         DatabaseUnavailableError: The server stopped answering.
     """
     searching = storage_url(url)
-    if _path_of(searching) == DAGSTER_SCHEMA:
-        make_schema(url, DAGSTER_SCHEMA)
-        return searching
-    if _path_of(url) == DAGSTER_SCHEMA:
-        make_schema(url, DAGSTER_SCHEMA)
-        return _plain(url)
+    for _ in range(2):  # a server that was down for the first connection seems to be a pooler that refuses the option
+        if _path_of(searching) == DAGSTER_SCHEMA:
+            make_schema(url, DAGSTER_SCHEMA)
+            return searching
+        if search_path(url) == DAGSTER_SCHEMA:
+            make_schema(url, DAGSTER_SCHEMA)
+            return _plain(url)
     role = parts_of(url).get("user", "ROLE")
     raise ConfigurationError(
         f"Dagster's tables need a schema of their own, but the connection to {place_of(url)} drops the option "

@@ -12,9 +12,9 @@ import pytest
 
 from ingest_pipeline.cli import _dagster, _session
 from ingest_pipeline.config.corpus_config import CorpusConfig
-from ingest_pipeline.errors import ConfigurationError
+from ingest_pipeline.errors import ConfigurationError, DatabaseUnavailableError
 from ingest_pipeline.postgres.url import parts_of, write_url
-from ingest_pipeline.reporting.dagster_schema import DAGSTER_SCHEMA, storage_url
+from ingest_pipeline.reporting.dagster_schema import DAGSTER_SCHEMA, prepare_storage, storage_url
 from tests.support.servers import pooler
 from tests.support.servers.databases import empty_database
 from tests.support.servers.tcp_proxy import Direction, TcpProxy
@@ -30,6 +30,18 @@ CREATE TABLE runs (id integer PRIMARY KEY, pace text);
 _TABLES = """
 SELECT count(*) FILTER (WHERE schemaname = 'public'), count(*) FILTER (WHERE schemaname = %s) FROM pg_tables
 """
+
+
+class Interrupted(TcpProxy):
+    """Breaks some connections, as a server that is restarted does."""
+
+    left = 0
+
+    def _pass_on(self, block: bytes, direction: Direction, connection: Any, sink: socket.socket) -> None:
+        if self.left:
+            self.left -= 1
+            raise ConnectionResetError
+        super()._pass_on(block, direction, connection, sink)
 
 
 class Refusing(TcpProxy):
@@ -133,6 +145,16 @@ def test_options_of_the_url_stay_in_force(database_url: str) -> None:
     url = write_url({**parts_of(database_url), "options": "-c statement_timeout=1234"})
     options = parts_of(storage_url(url).replace("+psycopg2", ""))["options"]
     assert options == f"-c statement_timeout=1234 -c search_path={DAGSTER_SCHEMA}"
+
+
+def test_a_server_that_is_down_for_a_moment_is_not_taken_for_a_pooler(database_url: str) -> None:
+    with Interrupted("127.0.0.1", int(parts_of(database_url)["port"])) as proxy:
+        through = write_url({**parts_of(database_url), "port": str(proxy.port)})
+        proxy.left = 1
+        assert prepare_storage(through) == storage_url(through)
+        proxy.left = 100
+        with pytest.raises(DatabaseUnavailableError):
+            prepare_storage(through)
 
 
 @pytest.mark.promise("binding")

@@ -204,6 +204,8 @@ def ingest_once(
         stage.figures.count("command line: a publication was blocked")
     if "was erased, and is not ingested again" in told and keys:
         stage.figures.count("command line: named an erased document")
+    elif "There is no document" in told and keys:
+        stage.figures.count("command line: named a document that is gone")  # from the source, and by `drop` from head
     elif "Traceback" in told:
         stage.figures.count("command line: ended in a traceback")
         raised = [line for line in told.splitlines() if _RAISED.match(line)]
