@@ -128,8 +128,8 @@ class Links:
 
     root: Path
     follow: FollowLinks
-    _real_root: str = field(default="", init=False)
-    """The real path of the folder as it was last resolved, with a slash at its end."""
+    _resolved: tuple[tuple[int, int] | None, str] = field(default=(None, ""), init=False)
+    """The folder's device and inode, and its real path with a slash at the end, when it was last resolved."""
 
     def refusal(self, path: Path, descriptor: int | None = None) -> str | None:
         """Why the file at a path is excluded because of a link; None if it is not.
@@ -142,16 +142,31 @@ class Links:
             return None
         # Strings, because this runs for every document, and pathlib would take longer than reading a small one.
         real = os.path.realpath(path) if descriptor is None else os.readlink(f"/proc/self/fd/{descriptor}")  # noqa: PTH115
-        if not self._real_root or not real.startswith(self._real_root):
-            # The folder itself may be a link that leads elsewhere now.
-            self._real_root = os.path.join(os.path.realpath(self.root), "")  # noqa: PTH118  the root of all has its slash
-            if not real.startswith(self._real_root):
-                return "link out of the source"
+        root = self._real_root()
+        if not real.startswith(root) and not real.startswith(root := self._real_root(again=True)):
+            return "link out of the source"
         if self.follow == "never":
             # The kernel appends a remark to the name of a file that was replaced since it was opened.
-            wanted = os.path.join(self._real_root, path.relative_to(self.root))  # noqa: PTH118
+            wanted = os.path.join(root, path.relative_to(self.root))  # noqa: PTH118
             return "link" if real.removesuffix(" (deleted)") != wanted.removesuffix(" (deleted)") else None
         return None
+
+    def _real_root(self, *, again: bool = False) -> str:
+        """The real path of the folder, resolved again if the folder is a link and leads elsewhere now.
+
+        Args:
+            again: Resolve it in any case: a folder above it may have another name now.
+        """
+        try:
+            found = os.stat(self.root)  # noqa: PTH116
+            identity = found.st_dev, found.st_ino
+        except OSError:
+            identity = None
+        before, root = self._resolved
+        if again or identity is None or identity != before:
+            root = os.path.join(os.path.realpath(self.root), "")  # noqa: PTH118  the root of all has its slash
+            self._resolved = identity, root
+        return root
 
 
 @dataclass(frozen=True, slots=True)
