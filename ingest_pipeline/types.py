@@ -33,7 +33,6 @@ TAG_MARK = "+columns:"
 """Separates the ETag of an object from the tag of its columns, in the ETag of a document."""
 _ENRICHERS_MARK = "+"
 """In the fingerprint of a recipe, precedes the part that the enrichers decide."""
-_MILLION = 1_000_000
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
 
@@ -393,7 +392,7 @@ class Price:
 
     def cost(self, tokens: int) -> Decimal:
         """The cost of a number of tokens."""
-        return self.per_million_tokens * tokens / _MILLION
+        return self.per_million_tokens * tokens / 1_000_000
 
     def in_batch(self) -> Price | None:
         """The price at the Batch endpoint, None if it is not configured."""

@@ -19,9 +19,10 @@ from datetime import datetime, timedelta
 
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.errors import SpendingLimitError, UnavailableError
-from ingest_pipeline.postgres.database import Connection, sanitize_text
+from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.postgres.ledger import sagas
 from ingest_pipeline.postgres.sql import query
+from ingest_pipeline.postgres.texts import sanitize_text
 
 _FIRST_DELAY = timedelta(minutes=1)
 _MAX_DELAY = timedelta(hours=1)

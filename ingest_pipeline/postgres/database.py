@@ -253,11 +253,6 @@ def _check(connection: _BoundedConnection, pool: ConnectionPool[_BoundedConnecti
         raise
 
 
-def sanitize_text(text: str) -> str:
-    """Escape what Postgres cannot store in a text: NUL characters and lone surrogates."""
-    return text.replace("\0", "\\0").encode(errors="backslashreplace").decode()
-
-
 def is_under_way(connection: Connection) -> bool:
     """Whether a transaction is open and none of its statements has failed."""
     return connection.info.transaction_status is TransactionStatus.INTRANS

@@ -12,8 +12,9 @@ from psycopg.types.json import Jsonb
 
 from ingest_pipeline.errors import FencedError
 from ingest_pipeline.postgres.catalog import prepared_documents
-from ingest_pipeline.postgres.database import Connection, sanitize_text
+from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.postgres.sql import query
+from ingest_pipeline.postgres.texts import sanitize_text
 from ingest_pipeline.types import Finding
 
 

@@ -19,9 +19,10 @@ from psycopg.rows import class_row
 
 from ingest_pipeline.errors import ConflictError
 from ingest_pipeline.failpoints import Boundary, boundary
-from ingest_pipeline.postgres.database import Connection, sanitize_text
+from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.postgres.ledger import extension_results
 from ingest_pipeline.postgres.sql import query
+from ingest_pipeline.postgres.texts import sanitize_text
 from ingest_pipeline.processes import this_process
 
 _SALT_BYTES = 16

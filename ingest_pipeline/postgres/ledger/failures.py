@@ -14,8 +14,9 @@ from datetime import datetime
 from psycopg.rows import class_row
 
 from ingest_pipeline.errors import DocumentError, IngestError, UnreadableError
-from ingest_pipeline.postgres.database import Connection, sanitize_text
+from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.postgres.sql import query
+from ingest_pipeline.postgres.texts import sanitize_text
 
 # A document that failed this often with the same bytes and recipe is in quarantine: ingestion skips it until one of
 # them changes or the user runs `retry`.

@@ -16,9 +16,10 @@ from uuid import UUID
 
 from ingest_pipeline.errors import FencedError
 from ingest_pipeline.failpoints import Boundary, boundary
-from ingest_pipeline.postgres.database import Connection, sanitize_text
+from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.postgres.rows import row_of
 from ingest_pipeline.postgres.sql import query
+from ingest_pipeline.postgres.texts import sanitize_text
 from ingest_pipeline.processes import is_dead, this_process
 from ingest_pipeline.types import Price, Usage
 
