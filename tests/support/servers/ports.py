@@ -4,7 +4,7 @@ import socket
 
 
 def free_port() -> int:
-    """A port on which nothing listens, and which nobody else gets while this process runs.
+    """A port on which nothing listens, and which no other process gets while this process runs.
 
     A server with the option `SO_REUSEADDR`, as all web servers have, can listen on it.
     """

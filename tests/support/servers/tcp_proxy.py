@@ -34,7 +34,7 @@ class TcpProxy:
 
     def __init__(self, host: str, port: int) -> None:
         self._target = (host, port)
-        self._kept = reserve()  # nobody else gets the port while connections are refused
+        self._kept = reserve()  # no other process gets the port while connections are refused
         self.port = int(self._kept.getsockname()[1])
         self._listener = _listen(self.port)
         self._hearing = threading.Event()
