@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from bisect import insort
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
-from heapq import nsmallest
 
 import dagster as dg
 
@@ -86,21 +86,16 @@ def freshness_result(
     """
     differ = removed = 0
     oldest: datetime | None = None
-
-    def counted() -> Iterator[DocumentPlan]:
-        nonlocal differ, removed, oldest
-        for plan in plans:
-            differ += 1
-            if plan.source is None:
-                removed += 1
-            else:
-                oldest = min(oldest or plan.source.last_modified, plan.source.last_modified)
-            yield plan
-
-    rows = [
-        {"document": plan.key, "change": _change(plan), "since": _since(plan)}
-        for plan in nsmallest(MAX_ROWS, counted(), key=_since)
-    ]
+    shown: list[DocumentPlan] = []
+    for plan in plans:
+        differ += 1
+        if plan.source is None:
+            removed += 1
+        else:
+            oldest = min(oldest or plan.source.last_modified, plan.source.last_modified)
+        insort(shown, plan, key=_since)
+        del shown[MAX_ROWS:]
+    rows = [{"document": plan.key, "change": _change(plan), "since": _since(plan)} for plan in shown]
     late = removed > 0 or (oldest is not None and now - oldest > _GRACE)
     return dg.AssetCheckResult(
         passed=not late,
