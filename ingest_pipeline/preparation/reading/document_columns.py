@@ -31,12 +31,11 @@ def document_columns(context: IngestContext, reader: DocumentReader) -> Values:
         DocumentChangedError: The object or its sidecar is not the one that was listed.
         SourceUnavailableError: The store does not answer.
     """
-    if not context.columns:
-        return {}
-    columns, source = context.columns.of_documents, reader.source
+    columns = context.columns.of_documents
     if not columns:
         return {}
-    key, store = source.key, context.source
+    source, store = reader.source, context.source
+    key = source.key
     found = columns.texts(key, "its key", columns.pattern.values(key)) if columns.pattern else {}
     tagged = columns.tags(key, store.tags(source)) if columns.from_tags else {}
     if store.has_metadata:
