@@ -31,7 +31,7 @@ from ingest_pipeline.ingestion.summary import Summary
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.planning.removal_guard import check_removals
-from ingest_pipeline.planning.source_comparison import MAX_PAGE_DOCUMENTS, Limits, Planner
+from ingest_pipeline.planning.source_comparison import Planner
 from ingest_pipeline.postgres.catalog import documents
 from ingest_pipeline.postgres.catalog.corpora import Generation, GenerationDifference, GenerationState
 from ingest_pipeline.postgres.catalog.gates import last_switch_judgement
@@ -184,7 +184,7 @@ class Reembedding:
         """
         planner, filled = Planner(self._new), Summary()
         if partitions is None:
-            pages = planner.pages(Limits(MAX_PAGE_DOCUMENTS))
+            pages = planner.pages()
         else:
             pages = iter([await asyncio.to_thread(planner.partitions, partitions)])
         while (page := await asyncio.to_thread(next, pages, None)) is not None:

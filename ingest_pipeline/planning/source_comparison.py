@@ -167,12 +167,16 @@ class Planner:
             erased_keys=erased_keys(connection, corpus.name),
         )
 
-    def pages(self, limits: Limits = NO_LIMITS) -> Iterator[Page]:
+    def pages(self, limits: Limits | None = None) -> Iterator[Page]:
         """Compare the whole source, page by page.
+
+        Args:
+            limits: The limits of a page. None: as many documents as memory may hold at once.
 
         Raises:
             SourceUnavailableError: As `page`.
         """
+        limits = limits or Limits(MAX_PAGE_DOCUMENTS)
         page = self.page(limits=limits)
         yield page
         while page.last is not None:

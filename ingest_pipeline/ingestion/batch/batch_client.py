@@ -15,7 +15,7 @@ from ingest_pipeline.ingestion.recipe_guard import RecipeGuard
 from ingest_pipeline.planning.backoff import without_final
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
-from ingest_pipeline.planning.source_comparison import MAX_PAGE_DOCUMENTS, Limits, Planner
+from ingest_pipeline.planning.source_comparison import Planner
 
 if TYPE_CHECKING:
     from ingest_pipeline.embedding.openai import OpenAIEmbedder
@@ -65,7 +65,7 @@ class BatchClient:
         planner, withheld = Planner(context), list[DocumentPlan]()
 
         def due() -> Iterator[DocumentPlan]:
-            for page in planner.pages(Limits(MAX_PAGE_DOCUMENTS)):
+            for page in planner.pages():
                 found, left = guard.split(without_final(context, page.plans)[0])
                 withheld.extend(left[:1])
                 yield from found

@@ -14,9 +14,10 @@ import pytest
 from ingest_pipeline.embedding.openai import OpenAIEmbedder
 from ingest_pipeline.errors import EmbeddingResponseError, EmbeddingUnavailableError, SpendingLimitError
 from ingest_pipeline.failpoints import Boundary
-from ingest_pipeline.ingestion.batch import batch_client, batch_jobs
+from ingest_pipeline.ingestion.batch import batch_jobs
 from ingest_pipeline.ingestion.batch.batch_client import BatchClient
 from ingest_pipeline.ingestion.estimate import estimate
+from ingest_pipeline.planning import source_comparison
 from ingest_pipeline.planning.source_comparison import Planner
 from ingest_pipeline.postgres.catalog import reports
 from ingest_pipeline.postgres.ledger import batch_jobs as batch_job_rows
@@ -101,7 +102,7 @@ def test_collected_vectors_are_published_by_an_ordinary_run_that_embeds_nothing(
 def test_one_batch_job_has_the_texts_of_several_pages_of_documents(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batch_client, "MAX_PAGE_DOCUMENTS", 1)
+    monkeypatch.setattr(source_comparison, "MAX_PAGE_DOCUMENTS", 1)
     for name in ("a", "b", "c"):
         world.put(f"{name}.txt", paragraphs(name, 2))
     assert BatchClient(world.embedding_settings).submit(world.context) == 1

@@ -20,6 +20,7 @@ from ingest_pipeline.ingestion import reembed
 from ingest_pipeline.ingestion.context import release_holds
 from ingest_pipeline.ingestion.reembed import begin, estimate_reembedding
 from ingest_pipeline.maintenance.sweep import sweep
+from ingest_pipeline.planning import source_comparison
 from ingest_pipeline.planning.source_comparison import Planner
 from ingest_pipeline.postgres.catalog import documents
 from ingest_pipeline.postgres.ledger import sagas
@@ -232,7 +233,7 @@ def test_a_corpus_is_reembedded_with_one_model_at_a_time(filled: World) -> None:
 
 
 def test_a_generation_is_filled_page_by_page(filled: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reembed, "MAX_PAGE_DOCUMENTS", 1)
+    monkeypatch.setattr(source_comparison, "MAX_PAGE_DOCUMENTS", 1)
     for number in (0, 2):
         filled.put(f"{number}.txt", f"{POISON} is refused by the API, and so is document {number}.")
     failed = migrate(filled.database, address_after(filled), then_switch=False)

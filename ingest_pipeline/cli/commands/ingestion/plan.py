@@ -24,8 +24,6 @@ from ingest_pipeline.planning.plan import DocumentPlan, runs_for
 from ingest_pipeline.planning.removal_guard import check_removals
 from ingest_pipeline.planning.source_comparison import (
     MAX_EXCLUDED_KEYS,
-    MAX_PAGE_DOCUMENTS,
-    Limits,
     Page,
     Planner,
 )
@@ -112,7 +110,7 @@ def plan(*, exact: bool, as_json: bool) -> None:
     with _session.context(settings) as context:
         found, planner = _Difference(context, None if as_json else _MAX_ROWS), Planner(context)
         if exact:  # reading takes too long for one transaction
-            expected = count(context, found.tried(planner.pages(Limits(MAX_PAGE_DOCUMENTS))))
+            expected = count(context, found.tried(planner.pages()))
         else:
             expected = estimate(context, found.tried(planner.one_pass()))
         withheld = check_removals(context, found.removals)
