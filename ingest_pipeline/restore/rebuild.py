@@ -40,12 +40,12 @@ from ingest_pipeline.lance.versions.manifests import NewVersion
 from ingest_pipeline.lance.versions.version_mark import VersionMark
 from ingest_pipeline.maintenance.sweep import saga_of_file
 from ingest_pipeline.planning.context import IngestContext
-from ingest_pipeline.postgres.catalog import corpora, documents, prepared_documents
+from ingest_pipeline.postgres.catalog import corpora, documents, history, prepared_documents
 from ingest_pipeline.postgres.catalog.binding import binding_of, rebind
 from ingest_pipeline.postgres.catalog.corpora import GenerationRow
 from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.postgres.ledger import sagas
-from ingest_pipeline.postgres.ledger.sagas import SagaKind, SagaState
+from ingest_pipeline.postgres.ledger.sagas import RetiredBy, SagaKind, SagaState
 from ingest_pipeline.preparation.reading.document_columns import document_columns
 from ingest_pipeline.preparation.reading.document_reader import DocumentReader
 from ingest_pipeline.preparation.reading.extension_calls import ExtensionCalls
@@ -59,7 +59,6 @@ from ingest_pipeline.restore.rebuild_rows import (
     known_pairs,
     published_sagas_of,
     record_facts,
-    retire,
     scan,
     stage_documents,
     write_change,
@@ -334,7 +333,9 @@ class _Rebuild:
             version = made.number
             with boundary(Boundary.ROWS_WRITTEN):
                 write_change(connection, corpus.generation, self._saga, version, change)
-                self._retire(connection)
+                gone = self._missing_versions(connection)
+                history.count_publications(connection, corpus.generation, version, len(gone), gone)
+                history.retire_versions(connection, corpus.generation, version, gone, by=RetiredBy.REBUILD)
             sagas.mark_published(connection, self._saga, base_version=head.head_version, version=version)
             with boundary(Boundary.HEAD_MOVED):
                 corpora.move_head(
@@ -368,15 +369,14 @@ class _Rebuild:
             )
         return made
 
-    def _retire(self, connection: Connection) -> None:
-        """Retire publications whose versions are missing from the table, or belong to other sagas there."""
+    def _missing_versions(self, connection: Connection) -> list[int]:
+        """Versions of publications that are missing from the table, or belong to other sagas there."""
         marks = self._content.marks
-        gone = [
-            saga
+        return [
+            version
             for version, saga in published_sagas_of(connection, self._corpus.generation).items()
             if (mark := marks.get(version)) is None or mark.saga != saga
         ]
-        retire(connection, gone)
 
 
 def _in_groups(documents: Sequence[TableDocument]) -> Iterator[list[TableDocument]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import groupby
@@ -209,11 +209,6 @@ def published_sagas_of(connection: Connection, generation: str) -> dict[int, UUI
     """Sagas of the publications that were not retired, by version."""
     rows = connection.execute(query("published_sagas_of"), {"generation": generation})
     return {row["published_version"]: row["id"] for row in rows}
-
-
-def retire(connection: Connection, sagas: Collection[UUID]) -> None:
-    """Record that no rollback to these publications is possible, because their versions are missing."""
-    connection.execute(query("retire_sagas"), {"ids": list(sagas)})
 
 
 def _pairs(documents: Sequence[TableDocument]) -> dict[str, list[object]]:

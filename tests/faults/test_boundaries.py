@@ -101,6 +101,7 @@ EFFECTS: dict[str, dict[str, str]] = {
     "corpus/opening.py": {"lock_generation": "LOCK_TAKEN", "set_state": "GENERATION_MOVED"},
     "corpus/pinned.py": {"lock_generation": "LOCK_TAKEN"},
     "maintenance/drop.py": {"lock_generations": "LOCK_TAKEN", "set_state": "GENERATION_MOVED"},
+    "restore/rebuild.py": {"retire_versions": "ROWS_WRITTEN"},
     "restore/relocate.py": {"rebind": "RELOCATED", "rename_recipe": "RELOCATED"},
     "saga/generations.py": {"lock_generations": "LOCK_TAKEN", "set_state": "GENERATION_MOVED"},
     "saga/reconcile.py": {"lock_generation": "LOCK_TAKEN", "move_head": "HEAD_MOVED", "mark_compensated": "SETTLED"},

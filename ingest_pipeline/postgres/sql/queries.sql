@@ -1403,14 +1403,6 @@ FROM unnest(%(keys)s::text[], %(partitions)s::text[]) AS gone (key, partition)
 SELECT id, published_version FROM ingest_pipeline.saga
 WHERE generation = %(generation)s AND state = 'published' AND retired_by IS NULL
 
--- retire_sagas --
-WITH gone AS (
-    UPDATE ingest_pipeline.saga SET retired_by = 'rebuild' WHERE id = ANY(%(ids)s) RETURNING id
-)
-INSERT INTO ingest_pipeline.retired_publication (saga, documents, removed, chunks, cached)
-SELECT id, 0, 0, 0, 0 FROM gone
-ON CONFLICT (saga) DO NOTHING
-
 -- record_comparison --
 -- The time of a change is not known for documents that the source lacks. They count from the comparison that found them.
 INSERT INTO ingest_pipeline.source_comparison AS c (generation, compared_at, behind, behind_since)

@@ -23,6 +23,7 @@ from ingest_pipeline.errors import (
 from ingest_pipeline.lance.changes import Change, Removal
 from ingest_pipeline.maintenance.maintain import maintain
 from ingest_pipeline.postgres.catalog import corpora, prepared_documents
+from ingest_pipeline.postgres.catalog.history import publication_history
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.postgres.embedded.binaries import ServerAccount, find_binaries
 from ingest_pipeline.postgres.embedded.server import EmbeddedPostgres
@@ -204,6 +205,7 @@ def test_a_table_from_an_older_backup_takes_the_catalog_back_to_it(world: World,
     shutil.copytree(world.settings.table_uri, tmp_path / "backup")
     publish_more(world)
     head, embedded = world.head, world.embeddings.embedded
+    counts = publication_counts(world)
     shutil.rmtree(world.settings.table_uri)
     shutil.copytree(tmp_path / "backup", world.settings.table_uri)
     again = World(world.database, world.settings, world.embeddings)
@@ -215,9 +217,17 @@ def test_a_table_from_an_older_backup_takes_the_catalog_back_to_it(world: World,
     assert again.embeddings.embedded == embedded
     with pytest.raises(RollbackRefusedError):
         again.roll_back(head)
+    assert publication_counts(again).items() >= counts.items(), "what the missing versions brought"
     again.ingest()
     assert again.texts() == world_texts_of_source(again)
     again.check_nothing_left()
+
+
+def publication_counts(world: World) -> dict[int, tuple[int, int, int]]:
+    """Documents, removals and chunks of each publication, by version."""
+    with world.database.transaction() as connection:
+        found = publication_history(connection, world.corpus.generation, 100)
+    return {row.version: (row.documents, row.removed, row.chunks) for row in found}
 
 
 def world_texts_of_source(world: World) -> dict[str, str]:
