@@ -21,9 +21,9 @@ from time import perf_counter, process_time
 from benchmarks.data.random_edits import EDITS, edited, normal, real_documents
 from benchmarks.data.texts import prose
 from benchmarks.report import Report
+from benchmarks.support.corpus import corpus_config
 from benchmarks.support.endpoint import DIMENSIONS, MODEL, Endpoint, endpoint
 from benchmarks.support.stage import stage
-from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.embedding.base import OpenAISettings
 from ingest_pipeline.embedding.openai import OpenAIEmbedder
 from ingest_pipeline.ingestion.context import open_context
@@ -90,20 +90,7 @@ def _measure(report: Report, step: Callable[[str], None], size: str, texts: list
         source.mkdir()
         for number, text in enumerate(texts):
             (source / f"{number}.txt").write_text(text)
-        lancedb = str(surroundings.folder / "lancedb")
-        context = open_context(
-            database,
-            CorpusConfig(
-                corpus="documents",
-                source=str(source),
-                lancedb_uri=lancedb,
-                embedding_model=MODEL,
-                embedding_dimensions=DIMENSIONS,
-                max_chunks=0,
-                max_tokens_per_run=0,
-                max_tokens_per_day=0,
-            ),
-        )
+        context = open_context(database, corpus_config(source, surroundings.folder / "lancedb"))
         step(f"edits: {size}, first ingest")
         found = asyncio.run(_edit(context, server, source, texts, kinds=list(islice(cycle(EDITS), count)), step=step))
     for kind, edits in found.items():

@@ -8,9 +8,9 @@ from time import perf_counter
 
 from benchmarks.data.texts import write_document, write_documents
 from benchmarks.report import Report
-from benchmarks.support.endpoint import DIMENSIONS, MODEL, endpoint
+from benchmarks.support.corpus import corpus_config
+from benchmarks.support.endpoint import endpoint
 from benchmarks.support.stage import Job, stage
-from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.ingestion.context import open_context
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.saga.recover import recover
@@ -26,13 +26,7 @@ def run(report: Report, step: Callable[[str], None], *, quick: bool) -> None:
             write_documents(source, count, 50_000)
             job = Job(str(source), database.url, str(surroundings.folder / "lancedb"), server.base_url)
             surroundings.run("benchmarks.scripts.ours", job)
-            settings = CorpusConfig(
-                corpus="documents",
-                source=job.source,
-                lancedb_uri=job.lancedb,
-                embedding_model=MODEL,
-                embedding_dimensions=DIMENSIONS,
-            )
+            settings = corpus_config(source, job.lancedb)
             corpus = open_context(database, settings).corpus
             times: list[float] = []
             for number in range(2 if quick else 5):

@@ -13,9 +13,9 @@ from urllib.request import urlopen
 from benchmarks.data.texts import write_documents
 from benchmarks.ingest.first_ingest import LATENCY
 from benchmarks.report import Report
+from benchmarks.support.corpus import corpus_config
 from benchmarks.support.endpoint import DIMENSIONS, MODEL, endpoint
 from benchmarks.support.stage import stage
-from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.embedding.base import OpenAISettings
 from ingest_pipeline.embedding.openai import OpenAIEmbedder
 from ingest_pipeline.ingestion.context import open_context
@@ -66,19 +66,7 @@ async def _ingest(url: str, source: Path, table: str, base_url: str, limit: int)
     """Seconds that it took."""
     endpoint_settings = OpenAISettings(MODEL, DIMENSIONS, base_url=base_url, api_key="none", concurrency=limit)
     with Database(url) as database:
-        context = open_context(
-            database,
-            CorpusConfig(
-                corpus="documents",
-                source=str(source),
-                lancedb_uri=table,
-                embedding_model=MODEL,
-                embedding_dimensions=DIMENSIONS,
-                max_chunks=0,
-                max_tokens_per_run=0,
-                max_tokens_per_day=0,
-            ),
-        )
+        context = open_context(database, corpus_config(source, table))
         async with OpenAIEmbedder(endpoint_settings) as embedder:
             start = perf_counter()
             summary = await Ingestion(context, embedder).run(Planner(context).plans())

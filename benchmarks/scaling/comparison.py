@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from time import perf_counter
 
 from benchmarks.report import Report
+from benchmarks.support.corpus import corpus_config
 from benchmarks.support.stage import stage
-from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.ingestion.context import open_context
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.source_comparison import Limits, Planner
@@ -35,13 +35,7 @@ def run(report: Report, step: Callable[[str], None], *, quick: bool) -> None:
     with stage() as surroundings:
         source = surroundings.folder / "source"
         source.mkdir()
-        settings = CorpusConfig(
-            corpus="documents",
-            source=str(source),
-            lancedb_uri=str(surroundings.folder / "lancedb"),
-            embedding_model="model",
-            embedding_dimensions=32,
-        )
+        settings = corpus_config(source, surroundings.folder / "lancedb", dimensions=32)
         with Database(surroundings.database()) as database:
             context = open_context(database, settings)
             step(f"comparison: {count:,} rows")

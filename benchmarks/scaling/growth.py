@@ -15,6 +15,7 @@ from benchmarks.data.filling import document_key, fill
 from benchmarks.data.texts import edit, write_document
 from benchmarks.report import Report
 from benchmarks.scaling.publish import lock_times, merge_times
+from benchmarks.support.corpus import corpus_config
 from benchmarks.support.endpoint import MODEL, Endpoint, endpoint
 from benchmarks.support.stage import Stage, stage
 from ingest_pipeline.config.corpus_config import CorpusConfig
@@ -171,17 +172,7 @@ class _History:
 def _settings(folder: Path) -> CorpusConfig:
     source = folder / "source"
     source.mkdir(parents=True)
-    return CorpusConfig(
-        corpus="documents",
-        source=str(source),
-        lancedb_uri=str(folder / "lancedb"),
-        embedding_model=MODEL,
-        embedding_dimensions=_DIMENSIONS,
-        min_age_seconds=0,
-        max_chunks=0,
-        max_tokens_per_run=0,
-        max_tokens_per_day=0,
-    )
+    return corpus_config(source, folder / "lancedb", _DIMENSIONS).replace(min_age_seconds=0)
 
 
 async def _ingest_all(context: IngestContext, server: Endpoint) -> None:

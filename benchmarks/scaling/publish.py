@@ -16,6 +16,7 @@ import pyarrow as pa
 from benchmarks.data.filling import document_key, fill
 from benchmarks.data.texts import write_document
 from benchmarks.report import Report
+from benchmarks.support.corpus import corpus_config
 from benchmarks.support.endpoint import MODEL, Endpoint, endpoint
 from benchmarks.support.stage import Stage, stage
 from ingest_pipeline import failpoints
@@ -57,13 +58,7 @@ def _measure(report: Report, surroundings: Stage, server: Endpoint, rows: int) -
     folder = surroundings.folder / f"publish-{rows}"
     source = folder / "source"
     source.mkdir(parents=True)
-    settings = CorpusConfig(
-        corpus="documents",
-        source=str(source),
-        lancedb_uri=str(folder / "lancedb"),
-        embedding_model=MODEL,
-        embedding_dimensions=_DIMENSIONS,
-    )
+    settings = corpus_config(source, folder / "lancedb", _DIMENSIONS)
     with Database(surroundings.database()) as database:
         context = open_context(database, settings)
         fill(context.corpus, rows, _DIMENSIONS)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from click.testing import CliRunner
 
-from benchmarks.support.endpoint import MODEL
+from benchmarks.support.corpus import corpus_config
 from benchmarks.support.stage import Job, serve
 from ingest_pipeline.api import OpenCorpus, open_corpus
 from ingest_pipeline.cli.commands.queries.status import status
@@ -22,18 +22,8 @@ _TICK = Limits(plans=8000, seconds=20)
 
 def config_of(job: Job) -> CorpusConfig:
     """The settings of the corpus of a job."""
-    return CorpusConfig(
-        corpus="documents",
-        source=job.source,
-        database_url=job.database,
-        lancedb_uri=job.lancedb,
-        embedding_model=MODEL,
-        embedding_dimensions=job.dimensions,
-        embedding_base_url=job.endpoint,
-        embedding_api_key="none",
-        max_chunks=0,
-        max_tokens_per_run=0,
-        max_tokens_per_day=0,
+    return corpus_config(job.source, job.lancedb, job.dimensions).replace(
+        database_url=job.database, embedding_base_url=job.endpoint, embedding_api_key="none"
     )
 
 

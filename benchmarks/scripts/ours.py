@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
+from benchmarks.support.corpus import corpus_config
 from benchmarks.support.endpoint import DIMENSIONS, MODEL
 from benchmarks.support.stage import Job, serve
-from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.embedding.base import OpenAISettings
 from ingest_pipeline.embedding.openai import OpenAIEmbedder
 from ingest_pipeline.ingestion.context import open_context
@@ -16,19 +16,7 @@ from ingest_pipeline.postgres.database import Database
 
 
 async def _ingest(database: Database, job: Job) -> None:
-    context = open_context(
-        database,
-        CorpusConfig(
-            corpus="documents",
-            source=job.source,
-            lancedb_uri=job.lancedb,
-            embedding_model=MODEL,
-            embedding_dimensions=DIMENSIONS,
-            max_chunks=0,
-            max_tokens_per_run=0,
-            max_tokens_per_day=0,
-        ),
-    )
+    context = open_context(database, corpus_config(job.source, job.lancedb))
     async with OpenAIEmbedder(OpenAISettings(MODEL, DIMENSIONS, base_url=job.endpoint, api_key="none")) as embedder:
         summary = await Ingestion(context, embedder).run(Planner(context).plans())
     assert not summary.failed, summary.failed

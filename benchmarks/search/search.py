@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from benchmarks.data.filling import ROWS_PER_DOCUMENT, chunk_rows, fill
 from benchmarks.report import Report
+from benchmarks.support.corpus import corpus_config
 from benchmarks.support.stage import stage
-from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.errors import TextIndexMissingError
 from ingest_pipeline.ingestion.context import open_context
@@ -65,13 +65,7 @@ def _measure(report: Report, step: Callable[[str], None], rows: int) -> None:
     with stage() as surroundings, Database(surroundings.database()) as database:
         source = surroundings.folder / "source"
         source.mkdir(parents=True)
-        settings = CorpusConfig(
-            corpus="documents",
-            source=str(source),
-            lancedb_uri=str(surroundings.folder / "lancedb"),
-            embedding_model="made-up",
-            embedding_dimensions=_DIMENSIONS,
-        )
+        settings = corpus_config(source, surroundings.folder / "lancedb", _DIMENSIONS)
         step(f"search: filling {rows:,} rows")
         corpus = open_context(database, settings).corpus
         fill(corpus, rows, _DIMENSIONS, _table_rows)
