@@ -39,7 +39,7 @@ def run(report: Report, step: Callable[[str], None], *, quick: bool) -> None:
                 start = perf_counter()
                 undone = recover(corpus, silence=0)
                 times.append(perf_counter() - start)
-                assert len(undone.compensated) == 1
+                assert len(undone.abandoned) == 1
             rows = corpus.table.at(corpus.head().head_version).count_rows()
         report.add(
             documents=count,

@@ -48,7 +48,7 @@ def run(report: Report, step: Callable[[str], None], *, quick: bool) -> None:
 
 
 def _measure(report: Report, context: IngestContext, count: int, changed: int) -> None:
-    def listing(after: str = "", _: str = "") -> Iterator[SourceObject]:
+    def listing(after: str = "", *_: object) -> Iterator[SourceObject]:
         first = int(after.partition("/")[2].removesuffix(".txt")) + 1 if after else 0
         for number in range(first, count):
             etag = "other" if changed and number % _CHANGED_IN == 0 else "etag"
