@@ -170,18 +170,26 @@ class _Server:
             for key, _ in self._selector.select():
                 if key.fileobj == self._owner:
                     return None
-                if key.fileobj is self._ended:
+                if key.fileobj is self._listener:
+                    if request := self._fork():
+                        return request
+                elif key.fileobj is self._ended:
                     self._answer()
-                elif key.fileobj is not self._listener:
+                elif self._clients.get(key.data) is key.fileobj:  # else its child has ended, too, and was waited for
                     self._selector.unregister(key.fileobj)
                     os.kill(key.data, signal.SIGKILL)  # the process that waited for it was killed
-                elif request := self._fork():
-                    return request
 
     def _fork(self) -> dict[str, Any] | None:
         client, _ = self._listener.accept()
         head, files, _, _ = socket.recv_fds(client, _LENGTH_BYTES, _MAX_FILES)
-        request = json.loads(client.recv(int.from_bytes(head, "big"), socket.MSG_WAITALL))
+        body = client.recv(int.from_bytes(head, "big"), socket.MSG_WAITALL)
+        try:
+            request = json.loads(body)
+        except ValueError:  # it was killed before it had asked
+            client.close()
+            for file in files:
+                os.close(file)
+            return None
         if (pid := os.fork()) == 0:
             self._forget(client)
             _take_files(files, request["files"])
@@ -208,9 +216,11 @@ class _Server:
             self._ended.recv(4096)
         with suppress(ChildProcessError):
             while (ended := os.waitpid(-1, os.WNOHANG))[0]:
-                with self._clients.pop(ended[0]) as client, suppress(OSError, KeyError):
-                    client.sendall(ended[1].to_bytes(_LENGTH_BYTES, "big"))
-                    self._selector.unregister(client)
+                with self._clients.pop(ended[0]) as client:
+                    with suppress(KeyError):
+                        self._selector.unregister(client)
+                    with suppress(OSError):  # it was killed meanwhile
+                        client.sendall(ended[1].to_bytes(_LENGTH_BYTES, "big"))
 
 
 def _wake_up(_: int, __: FrameType | None) -> None:
