@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from hypothesis import settings
 
 from ingest_pipeline.planning import backoff, run_backoff
 from ingest_pipeline.postgres.database import Database
@@ -48,6 +49,9 @@ _FAILED = pytest.StashKey[int]()
 # A shell starts background jobs with SIGINT ignored. Dagster gives SIGTERM the same handler at the end of a run, and
 # the servers that a test starts would inherit it and not stop.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# The same examples in every run, wherever it is, and without a limit of time. Only `make soak` draws others each time.
+settings.load_profile("ci")
 
 gc.disable()  # until the tests begin: what imports and the collection create stays to the end
 
