@@ -23,6 +23,7 @@ from ingest_pipeline.errors import (
 )
 from ingest_pipeline.search import rerank_endpoint
 from ingest_pipeline.search.rerank_endpoint import RerankEndpoint, RerankSettings, read_scores
+from tests.support.servers.ports import free_port
 
 Answer = Callable[[dict[str, Any]], tuple[int, object]]
 
@@ -146,7 +147,7 @@ def test_a_temporary_fault_is_tried_again(server: Server, status: int) -> None:
 
 
 def test_nobody_there_is_unavailable(server: Server) -> None:
-    server.close()
+    server.url = f"http://127.0.0.1:{free_port()}/rerank"
     with pytest.raises(RerankerUnavailableError, match="failed 3 times"):
         ask(server, "a")
 
