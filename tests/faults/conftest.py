@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from ingest_pipeline.postgres.database import Database
 from tests.support.crash.power import LoopDisk
 from tests.support.servers.databases import empty_database
 
@@ -18,6 +19,17 @@ _names = itertools.count()
 def database_url(postgres: str, entrance: str) -> str:
     """A database for each would take longer."""
     return empty_database(postgres, entrance)
+
+
+@pytest.fixture
+def database(database: Database) -> Database:
+    """The file's database, which takes each test's embedding server for one that it does not know.
+
+    The server may have got the port of an earlier test's server, whose first answer it would not have to give again.
+    """
+    with database.transaction() as connection:
+        connection.execute("DELETE FROM ingest_pipeline.served_embedding")
+    return database
 
 
 @pytest.fixture
