@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from ingest_pipeline.extensions import pool
 from ingest_pipeline.failpoints import Boundary
 from ingest_pipeline.saga.blocked import release_publication
+from ingest_pipeline.sandbox.children import ChildPool
 from ingest_pipeline.sources.object_store import ObjectSource
 from tests.support.crash import jobs as crash_jobs
 from tests.support.crash.crash import Child, Place
@@ -26,6 +28,8 @@ def test_a_publication_is_judged_in_the_store(
         monkeypatch.delenv(name)
     for name, value in s3.env.items():
         monkeypatch.setenv(name, value)
+    # An idle child process of another file's test would have the environment of that test.
+    monkeypatch.setattr(pool, "_children", ChildPool())
     file, folder = tmp_path / "golden.jsonl", s3.url("tables")
     file.write_text(json.dumps({"query": "beta words", "documents": ["beta.txt"]}))
     gates = {"golden_set": str(file), "golden_k": 1, "gate_min_recall": 1, "gate": "tests.support.gates.NoDrafts"}
