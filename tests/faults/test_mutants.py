@@ -25,8 +25,10 @@ def test_each_safeguard_is_where_its_mutant_disables_it(monkeypatch: pytest.Monk
         assert hasattr(owner, name), f"{owner} has no {name}"
         disabled.append(name)
 
-    monkeypatch.setattr(mutants, "plug", find)
+    for area in mutants.AREAS:
+        monkeypatch.setattr(area, "plug", find)
     for name, mutant in mutants.MUTANTS.items():
         disabled.clear()
         mutant.apply()
         assert disabled, name
+    assert len(mutants.MUTANTS) == sum(len(area.MUTANTS) for area in mutants.AREAS), "two areas share a name"
