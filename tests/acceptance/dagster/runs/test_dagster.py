@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import cast
@@ -12,7 +10,6 @@ from typing import cast
 import dagster as dg
 import psycopg
 import pytest
-from dagster._core.events import EngineEventData
 from dagster._core.instance.config import PoolGranularity
 
 from ingest_pipeline.assets.run_report import RunReport
@@ -21,8 +18,6 @@ from ingest_pipeline.lance.table import LanceTable
 from ingest_pipeline.postgres.catalog import documents
 from ingest_pipeline.postgres.ledger import sagas
 from ingest_pipeline.postgres.ledger.sagas import SagaKind
-from ingest_pipeline.reporting import run_status
-from ingest_pipeline.reporting.run_status import fail_dead_runs, own_process_tags
 from tests.support.dagster.world import CHUNKS, EMBEDDINGS, METADATA, DagsterWorld
 from tests.support.servers.embedding_server import POISON, EmbeddingServer, Fault
 from tests.support.world import paragraphs
@@ -221,96 +216,6 @@ def test_what_a_run_published_before_it_died_is_reported_by_the_recovery_sensor(
     assert dagster.tick("docs_recovery_sensor") == dg.SkipReason("No saga is in doubt.")
 
 
-def edited(dagster: DagsterWorld) -> None:
-    """Version 2 has a and b; version 3 has another a, no b, and a new c."""
-    dagster.put("a.txt", paragraphs("alpha", 2))
-    gone = dagster.put("b.txt", paragraphs("beta", 1))
-    assert dagster.run().success
-    dagster.put("a.txt", paragraphs("spoilt", 2))
-    dagster.put("c.txt", paragraphs("gamma", 1))
-    gone.unlink()
-    assert dagster.run().success
-
-
-def test_the_rollback_job_materializes_rolled_back_documents(dagster: DagsterWorld) -> None:
-    edited(dagster)
-    versions = dagster.data_versions("a.txt")
-    assert dagster.roll_back(version=2).success
-    for asset in (CHUNKS, EMBEDDINGS, METADATA):
-        shown = dagster.latest(asset, "a.txt")
-        assert (shown["status"], shown["rolled_back_to"], shown["embedded"]) == ("rolled back to version 2", 2, 0)
-    assert set(dagster.instance.get_dynamic_partitions("docs_documents")) == {"a.txt", "b.txt"}
-    assert dagster.data_versions("a.txt") == [versions[-1], *versions], "as it was then"
-    assert dagster.audit().violations == []
-
-
-def test_the_sensor_skips_rolled_back_documents_until_they_change(dagster: DagsterWorld) -> None:
-    edited(dagster)
-    assert dagster.roll_back(version=2).success
-    for _ in range(2):
-        tick = dagster.tick("docs_source_sensor")
-        assert isinstance(tick, dg.SkipReason)
-        assert "3 are on hold after a rollback" in str(tick.skip_message)
-    assert dagster.run().success
-    assert dagster.audit().head_version == 4
-    assert dagster.failed_checks() == {"on_hold"}
-    dagster.put("c.txt", paragraphs("later", 1))
-    result = dagster.tick("docs_source_sensor")
-    assert isinstance(result, dg.SensorResult)
-    assert [request.partition_key for request in result.run_requests or ()] == ["c.txt"]
-
-
-def test_a_run_that_the_sensor_requested_before_a_rollback_does_not_undo_it(dagster: DagsterWorld) -> None:
-    edited(dagster)
-    dagster.put("a.txt", paragraphs("newest", 1))
-    tick = dagster.tick("docs_source_sensor")
-    assert isinstance(tick, dg.SensorResult)
-    (request,) = list(tick.run_requests or ())
-    assert dagster.run().success
-    assert dagster.roll_back(version=2, partitions=["a.txt"]).success
-    head = dagster.audit().head_version
-    job = dagster.definitions.resolve_job_def("docs_ingest_job")
-    late = job.execute_in_process(
-        run_config=request.run_config, partition_key=request.partition_key, instance=dagster.instance
-    )
-    assert late.success
-    assert dagster.audit().head_version == head
-    assert dagster.latest(CHUNKS, "a.txt")["status"] == "rolled back to version 2"
-
-
-def test_materializing_a_partition_on_hold_ingests_it(dagster: DagsterWorld) -> None:
-    edited(dagster)
-    assert dagster.roll_back(version=2, partitions=["a.txt"]).success
-    assert dagster.run(partition="a.txt").success
-    assert "spoilt 0." in str(dagster.latest(CHUNKS, "a.txt")["preview"])
-    assert dagster.check()["on_hold"]
-
-
-def test_a_rollback_that_died_before_its_report_is_reported_by_the_recovery_sensor(
-    dagster: DagsterWorld, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    edited(dagster)
-
-    def die(*_: object) -> None:
-        raise dg.Failure("the process ends here", allow_retries=False)
-
-    with monkeypatch.context() as patch:
-        patch.setattr("ingest_pipeline.orchestration.jobs.rollback.report_published", die)
-        assert not dagster.roll_back(version=2).success
-    assert set(dagster.instance.get_dynamic_partitions("docs_documents")) == {"a.txt", "c.txt"}
-    assert "reported 1 publication." in str(dagster.tick("docs_recovery_sensor"))
-    assert set(dagster.instance.get_dynamic_partitions("docs_documents")) == {"a.txt", "b.txt"}
-    assert str(dagster.latest(CHUNKS, "b.txt")["status"]).startswith("rolled back to version 2 by a run that ended")
-
-
-def test_a_rollback_to_an_unknown_version_fails_with_a_message(dagster: DagsterWorld) -> None:
-    edited(dagster)
-    result = dagster.roll_back(version=77)
-    failure = next(event.step_failure_data for event in result.all_events if event.is_step_failure)
-    assert failure.error is not None
-    assert "Version 77 of corpus 'docs' is no publication" in failure.error.message
-
-
 def test_the_maintenance_job_removes_orphan_files(dagster: DagsterWorld) -> None:
     dagster.put("a.txt", paragraphs("alpha", 2))
     dagster.run()
@@ -330,116 +235,6 @@ def test_the_maintenance_job_removes_orphan_files(dagster: DagsterWorld) -> None
     assert (shown["fragments_after"].value, shown["swept_files"].value, shown["rows_unindexed"].value) == (1, 1, 2)
     assert not orphans.exists()
     assert dagster.audit().violations == []
-
-
-@pytest.mark.promise("dagster-deaths")
-def test_a_run_is_tagged_with_its_process_and_ended_with_it(dagster: DagsterWorld) -> None:
-    dagster.put("a.txt", paragraphs("alpha", 1))
-    finished = dagster.run().dagster_run
-    found = dagster.instance.get_run_by_id(finished.run_id)
-    assert found is not None
-    ((tag, process),) = own_process_tags().items()
-    assert found.tags[tag] == process
-    job = dagster.definitions.resolve_job_def("docs_ingest_job")
-    lost, alive = (
-        dagster.instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED, tags={tag: name})
-        for name in (f"{process}0", process)
-    )
-    assert isinstance(dagster.tick("docs_recovery_sensor"), dg.SkipReason)
-    for run, status in ((lost, dg.DagsterRunStatus.FAILURE), (alive, dg.DagsterRunStatus.STARTED)):
-        after = dagster.instance.get_run_by_id(run.run_id)
-        assert after is not None
-        assert after.status is status
-
-
-def test_a_repeated_run_is_not_taken_for_dead_by_the_process_of_the_other_run(dagster: DagsterWorld) -> None:
-    """Dagster gives it the tags of the run that it repeats."""
-    job = dagster.definitions.resolve_job_def("docs_ingest_job")
-    ((tag, process),) = own_process_tags().items()
-    gone = {tag: f"{process}0"}
-    failed = dagster.instance.create_run_for_job(job, tags=gone, status=dg.DagsterRunStatus.FAILURE)
-    again = dagster.instance.create_run_for_job(
-        job, tags=gone, status=dg.DagsterRunStatus.STARTED, parent_run_id=failed.run_id, root_run_id=failed.run_id
-    )
-    assert fail_dead_runs(dagster.instance) == []
-    dagster.instance.add_run_tags(again.run_id, {tag: f"{process}1"})
-    assert fail_dead_runs(dagster.instance) == [again.run_id]
-
-
-@pytest.mark.promise("dagster-deaths")
-def test_a_run_that_died_before_it_registered_its_process_is_ended(
-    dagster: DagsterWorld, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    dagster.put("a.txt", paragraphs("alpha", 1))
-    assert dagster.run().success
-    job = dagster.definitions.resolve_job_def("docs_ingest_job")
-    run = dagster.instance.create_run_for_job(job)
-    started = dg.DagsterEvent(event_type_value="PIPELINE_START", job_name=job.name)
-    dagster.instance.report_dagster_event(started, run_id=run.run_id)
-
-    def status() -> dg.DagsterRunStatus | None:
-        dagster.tick("docs_recovery_sensor")
-        found = dagster.instance.get_run_by_id(run.run_id)
-        return found and found.status
-
-    assert status() is dg.DagsterRunStatus.STARTED, "it may still be about to"
-    monkeypatch.setattr(run_status, "_CLAIM_SECONDS", 0.0)
-    assert status() is dg.DagsterRunStatus.FAILURE
-
-
-def test_a_launched_run_whose_worker_and_code_server_were_killed_is_ended(
-    dagster: DagsterWorld, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    dagster.put("a.txt", paragraphs("alpha", 1))
-    assert dagster.run().success
-    monkeypatch.setattr(run_status, "_CLAIM_SECONDS", 0.0)
-    job = dagster.definitions.resolve_job_def("docs_ingest_job")
-    dead = subprocess.Popen(["true"])
-    dead.wait()
-    runs = {
-        name: dagster.instance.create_run_for_job(job)
-        for name in ("never began", "worker died", "worker is starting", "started, died", "started, is slow")
-    }
-    for name, run in runs.items():
-        event = "PIPELINE_START" if name.startswith("started") else "PIPELINE_STARTING"
-        launched = dg.DagsterEvent(event_type_value=event, job_name=job.name)
-        dagster.instance.report_dagster_event(launched, run_id=run.run_id)
-    for name in list(runs)[1:]:
-        pid = dead.pid if name.endswith("died") else os.getpid()
-        dagster.instance.report_engine_event("Started process", runs[name], EngineEventData.in_process(pid))
-    dagster.tick("docs_recovery_sensor")
-    after = {name: dagster.instance.get_run_by_id(run.run_id) for name, run in runs.items()}
-    statuses = {name: run.status for name, run in after.items() if run is not None}
-    assert statuses == {
-        "never began": dg.DagsterRunStatus.FAILURE,
-        "worker died": dg.DagsterRunStatus.FAILURE,
-        "worker is starting": dg.DagsterRunStatus.STARTING,
-        "started, died": dg.DagsterRunStatus.FAILURE,
-        "started, is slow": dg.DagsterRunStatus.STARTED,
-    }
-
-
-@pytest.mark.promise("dagster-deaths")
-def test_a_run_that_fell_silent_on_another_machine_is_ended_with_its_saga(dagster: DagsterWorld) -> None:
-    dagster.put("a.txt", paragraphs("alpha", 1))
-    assert dagster.run().success
-    job = dagster.definitions.resolve_job_def("docs_ingest_job")
-    ((tag, process),) = own_process_tags().items()
-    runs = {
-        name: dagster.instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED, tags={tag: lives_in})
-        for name, lives_in in (("elsewhere", f"elsewhere{process}"), ("here", process))
-    }
-    with dagster.connection() as connection:
-        for run in runs.values():
-            connection.execute(
-                "INSERT INTO ingest_pipeline.saga (id, generation, kind, base_version, writer, run_id, seen_at) "
-                "VALUES (gen_random_uuid(), 'docs', 'ingest', 1, 'elsewhere:1:1', %s, now() - interval '1 hour')",
-                (run.run_id,),
-            )
-    assert isinstance(dagster.tick("docs_recovery_sensor"), dg.SkipReason)
-    after = {name: dagster.instance.get_run_by_id(run.run_id) for name, run in runs.items()}
-    statuses = {name: run.status for name, run in after.items() if run is not None}
-    assert statuses == {"elsewhere": dg.DagsterRunStatus.FAILURE, "here": dg.DagsterRunStatus.STARTED}
 
 
 def test_the_written_dagster_yaml_bounds_the_runs_that_use_the_embedding_api(dagster: DagsterWorld) -> None:
