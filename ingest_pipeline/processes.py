@@ -76,11 +76,15 @@ def map_large_blocks() -> None:
     """Let the C library take blocks of a quarter of a megabyte and more from the system, and give each back when freed.
 
     By itself glibc stops doing so for blocks up to 32 MB once it has freed one. Vectors and answers of the API would
-    then be in its heaps, between small objects that keep these from shrinking.
+    then be in its heaps, between small objects that keep these from shrinking. Arrow gets its memory from there too:
+    its own allocators keep what each thread has freed, which grows with the number of threads.
     """
+    import pyarrow as pa  # noqa: PLC0415  a process that ingests nothing may do without
+
     set_option: Callable[[int, int], int] | None = getattr(ctypes.CDLL(None), "mallopt", None)
     if set_option is not None:
         set_option(_MMAP_THRESHOLD, _LARGE_BLOCK_BYTES)
+    pa.set_memory_pool(pa.system_memory_pool())
 
 
 def release_memory() -> None:

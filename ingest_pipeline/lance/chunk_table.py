@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -73,25 +72,22 @@ def chunk_table(rows: Sequence[TableRow], schema: pa.Schema | None = None) -> pa
     """
     chunks = [row.chunk for row in rows]
     dimensions = len(rows[0].vector)
-    # Arrow's default pool keeps what each thread has freed, a multiple of one table. The C library gives it back.
-    pool = pa.system_memory_pool()
-    array = partial(pa.array, memory_pool=pool)
-    flat = pa.allocate_buffer(4 * dimensions * len(rows), memory_pool=pool)
+    flat = pa.allocate_buffer(4 * dimensions * len(rows))
     np.concatenate([row.vector for row in rows], out=np.frombuffer(flat, "<f4"))
     own = [
-        array([str(chunk.id) for chunk in chunks]),
-        array([chunk.document for chunk in chunks]),
-        array([row.partition for row in rows]),
-        array([chunk.ordinal for chunk in chunks], pa.int32()),
-        array([chunk.start_offset for chunk in chunks], pa.int64()),
-        array([chunk.end_offset for chunk in chunks], pa.int64()),
-        array([chunk.page for chunk in chunks], pa.int32()),
-        array([chunk.last_page for chunk in chunks], pa.int32()),
-        array([chunk.heading for chunk in chunks], pa.string()),
-        array([row.header for row in rows], pa.string()),
-        array([row.text for row in rows]),
-        array([str(chunk.text_hash) for chunk in chunks]),
-        array([str(chunk.saga) for chunk in chunks]),
+        pa.array([str(chunk.id) for chunk in chunks]),
+        pa.array([chunk.document for chunk in chunks]),
+        pa.array([row.partition for row in rows]),
+        pa.array([chunk.ordinal for chunk in chunks], pa.int32()),
+        pa.array([chunk.start_offset for chunk in chunks], pa.int64()),
+        pa.array([chunk.end_offset for chunk in chunks], pa.int64()),
+        pa.array([chunk.page for chunk in chunks], pa.int32()),
+        pa.array([chunk.last_page for chunk in chunks], pa.int32()),
+        pa.array([chunk.heading for chunk in chunks], pa.string()),
+        pa.array([row.header for row in rows], pa.string()),
+        pa.array([row.text for row in rows]),
+        pa.array([str(chunk.text_hash) for chunk in chunks]),
+        pa.array([str(chunk.saga) for chunk in chunks]),
         pa.FixedSizeListArray.from_arrays(
             pa.Array.from_buffers(pa.float32(), dimensions * len(rows), [None, flat]), dimensions
         ),

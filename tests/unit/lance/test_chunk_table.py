@@ -7,9 +7,8 @@ import sys
 from uuid import UUID
 
 import numpy as np
-import pyarrow as pa
 
-from ingest_pipeline.lance.chunk_table import TableRow, chunk_table
+from ingest_pipeline.lance.chunk_table import TableRow
 from ingest_pipeline.types import ChunkRow
 
 # Each table is made in another thread, as a pool of threads does, and freed in the next one.
@@ -25,12 +24,17 @@ def resident_bytes():
 
 map_large_blocks()
 rows = table_rows(1000)
+
+def make():
+    table = chunk_table(rows)
+    return table, table["vector"].combine_chunks()
+
 threads = [ThreadPoolExecutor(1) for _ in range(9)]
-tables = [threads[0].submit(chunk_table, rows).result()]
+tables = [threads[0].submit(make).result()]
 tables.clear()
 before = resident_bytes()
 for making, freeing in zip(threads, threads[1:]):
-    tables.append(making.submit(chunk_table, rows).result())
+    tables.append(making.submit(make).result())
     freeing.submit(tables.clear).result()
 print(resident_bytes() - before)
 """
@@ -41,15 +45,6 @@ def table_rows(count: int) -> list[TableRow]:
     vector = np.ones(1536, dtype=np.float32)
     chunks = [ChunkRow(UUID(int=n), "a.txt", n, 700 * n, 700 * n + 700, UUID(int=n), UUID(int=1)) for n in range(count)]
     return [TableRow(chunk, "a.txt", "x" * 700, vector) for chunk in chunks]
-
-
-def test_rows_are_allocated_where_freed_memory_is_given_back() -> None:
-    pool = pa.system_memory_pool()
-    before = pool.bytes_allocated()
-    table = chunk_table(table_rows(10))
-    assert pool.bytes_allocated() - before >= table.nbytes
-    del table
-    assert pool.bytes_allocated() == before
 
 
 def test_tables_of_many_threads_leave_no_memory_behind() -> None:
