@@ -6,7 +6,8 @@ import re
 from typing import Final
 
 NEWLINE: Final = r"(?>\r\n?|\n)"
-PARAGRAPH: Final = re.compile(rf"{NEWLINE}(?:[ \t]*+{NEWLINE})+")
+# Begins with a choice of plain characters instead of `NEWLINE`, so that a search skips from newline to newline.
+PARAGRAPH: Final = re.compile(rf"(?:\r\n|\n|\r(?!\n))(?:[ \t]*+{NEWLINE})+")
 WEAKER_BREAKS: Final = [
     re.compile(NEWLINE),
     re.compile(r"[.!?]\s+|[。！？]\s*"),  # noqa: RUF001  # the full-width marks end sentences in Chinese and Japanese

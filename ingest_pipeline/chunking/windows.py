@@ -25,11 +25,11 @@ AHEAD: Final = 256
 
 _LINE_END: Final = rf"[ \t]*(?:{NEWLINE}|\Z)"
 _MARKDOWN_HEADING: Final = re.compile(
-    rf"#{{1,6}}[ \t]+\S|[^\r\n]{{1,120}}{NEWLINE}(?:={{3,}}|-{{3,}}){_LINE_END}",
+    rf"#{{1,6}}[ \t]+\S|[^\r\n]{{1,120}}+{NEWLINE}(?:={{3,}}|-{{3,}}){_LINE_END}",
 )
 # As in reStructuredText and many a plain text: underlined, and perhaps overlined.
 _UNDERLINED: Final = re.compile(
-    rf"(?:([^\w\s])\1{{2,}}{_LINE_END})?[ \t]*\S[^\r\n]{{0,118}}{NEWLINE}([^\w\s])\2{{2,}}{_LINE_END}"
+    rf"(?:([^\w\s])\1{{2,}}{_LINE_END})?[ \t]*+\S[^\r\n]{{0,118}}+{NEWLINE}([^\w\s])\2{{2,}}{_LINE_END}"
 )
 
 
@@ -94,13 +94,15 @@ class WindowCut:
 
     def _chosen(self, text: str) -> int | None:
         """End of the first paragraph break that a heading follows, or that its own hash chooses if none is near."""
+        match_heading = self.heading.match
         for found in PARAGRAPH.finditer(text, self.least, self.greatest):
             end = found.end()
-            if end < min(len(text), self.greatest):
-                if self._is_heading(text, end):
-                    return end
-                if _fingerprint(text, found) % _ONE_BREAK_IN == 0:
-                    return self._heading_near(text, end) or end
+            if end >= self.greatest or end == len(text):
+                break
+            if match_heading(text, end, end + AHEAD):
+                return end
+            if _fingerprint(text, found) % _ONE_BREAK_IN == 0:
+                return self._heading_near(text, end) or end
         return None
 
     def _heading_near(self, text: str, start: int) -> int | None:
@@ -110,8 +112,9 @@ class WindowCut:
         return next((end for end in ends if end < near and self._is_heading(text, end)), None)
 
     def _is_heading(self, text: str, at: int) -> bool:
-        return self.heading.match(text[at : at + AHEAD]) is not None
+        return self.heading.match(text, at, at + AHEAD) is not None
 
 
 def _fingerprint(text: str, found: re.Match[str]) -> int:
-    return crc32(text[max(0, found.start() - _HASHED) : found.start()].encode())
+    start = found.start()
+    return crc32(text[max(0, start - _HASHED) : start].encode())
