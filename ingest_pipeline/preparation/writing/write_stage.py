@@ -25,6 +25,8 @@ from ingest_pipeline.telemetry.spans import span, stage
 from ingest_pipeline.types import Chunk, ChunkRow
 
 _ROWS_PER_FILE = 4096
+# The memory of so many vectors is used again for the next ones. More would be memory that the kernel clears first.
+_ROWS_AT_ONCE = 512
 
 
 class WriteStage:
@@ -174,7 +176,13 @@ class WriteStage:
     def _stage(self, rows: Sequence[TableRow]) -> StagedFragment:
         name = f"{self._saga}-{self.file_count}.lance"
         self.file_count += 1
-        return self._corpus.table.stage(name, chunk_table(rows, self._corpus.table.schema))
+        schema = self._corpus.table.schema
+        batches = (
+            batch
+            for start in range(0, len(rows), _ROWS_AT_ONCE)
+            for batch in chunk_table(rows[start : start + _ROWS_AT_ONCE], schema).to_batches()
+        )
+        return self._corpus.table.stage_batches(name, batches, schema)
 
     async def _fail(self, document: DocumentInProgress, error: IngestError) -> None:
         """Skip a document. Its files, if it has any, stay unpublished until the next sweep deletes them."""
