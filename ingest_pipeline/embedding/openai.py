@@ -180,7 +180,7 @@ class OpenAIEmbedder:
             return EmbeddedBatch(vectors, refused, replace(meter.usage, embedded=len(texts) - len(refused)))
 
     async def _embed(self, texts: Sequence[str], meter: UsageMeter, prompt: Prompt) -> tuple[Vectors, dict[int, str]]:
-        vectors = np.full((len(texts), self.settings.dimensions), np.nan, dtype=np.float32)
+        answers: list[tuple[list[int], Vectors]] = []
         refused = {position: "is empty" for position, text in enumerate(texts) if not text}
         pending = [[position for position in range(len(texts)) if position not in refused]]
         while pending:
@@ -192,12 +192,15 @@ class OpenAIEmbedder:
                 answer = await self._request([texts[position] for position in part], prompt)
                 if len(part) == len(texts):
                     return answer, refused
-                vectors[part] = answer
+                answers.append((part, answer))
             except _RefusedError as error:
                 if len(part) == 1:
                     refused[part[0]] = error.problem
                 else:
                     pending += _divided(part, error.position)
+        vectors = np.full((len(texts), self.settings.dimensions), np.nan, dtype=np.float32)
+        for part, answer in answers:
+            vectors[part] = answer
         return vectors, refused
 
     @property
