@@ -160,8 +160,9 @@ WHERE id = %(id)s AND state = 'blocked' RETURNING id
 UPDATE ingest_pipeline.saga s SET state = 'failed', error = %(error)s, ended_at = now()
 WHERE s.generation = (SELECT generation FROM ingest_pipeline.saga WHERE id = %(saga)s) AND s.state = 'blocked'
   AND s.id <> %(saga)s AND EXISTS (
-    SELECT FROM ingest_pipeline.document d JOIN ingest_pipeline.document own ON own.key = d.key AND own.saga = %(saga)s
-    WHERE d.saga = s.id)
+    SELECT FROM ingest_pipeline.document own
+    CROSS JOIN LATERAL (SELECT FROM ingest_pipeline.document WHERE saga = s.id AND key = own.key OFFSET 0) AS blocked
+    WHERE own.saga = %(saga)s)
 RETURNING s.id
 
 -- blocked_sagas --
@@ -806,7 +807,8 @@ WHERE f.generation = %(generation)s ORDER BY f.key
 DELETE FROM ingest_pipeline.failure WHERE generation = %(generation)s
 
 -- clear_failures --
-DELETE FROM ingest_pipeline.failure WHERE generation = %(generation)s AND key = ANY(%(keys)s)
+DELETE FROM ingest_pipeline.failure
+WHERE generation = %(generation)s AND key = ANY(ARRAY(SELECT unnest(%(keys)s::text[])))
 
 -- record_run_failure --
 INSERT INTO ingest_pipeline.run_failure AS f
@@ -957,28 +959,40 @@ FROM STDIN (FORMAT BINARY)
 
 -- conflicting_documents --
 -- A document without a latest row has no conflict: retention removed the tombstone that the saga would replace.
-SELECT new.key
-FROM ingest_pipeline.document new
-LEFT JOIN ingest_pipeline.latest_document latest ON latest.generation = new.generation AND latest.key = new.key
-WHERE new.saga = %(saga)s AND latest.saga <> coalesce(new.replaces, new.saga)
-ORDER BY new.key
+-- Here and in the other statements of a publication, ARRAY and OFFSET 0 force the indices whose keys are those of the
+-- documents. During a first ingest the planner has no statistics, or those of a small table, and would read all documents.
+SELECT latest.key
+FROM (
+    SELECT key, saga FROM ingest_pipeline.latest_document
+    WHERE generation = (SELECT generation FROM ingest_pipeline.saga WHERE id = %(saga)s)
+      AND key = ANY(ARRAY(SELECT key FROM ingest_pipeline.document WHERE saga = %(saga)s)) OFFSET 0
+) AS latest
+CROSS JOIN LATERAL (
+    SELECT replaces FROM ingest_pipeline.document WHERE saga = %(saga)s AND key = latest.key OFFSET 0
+) AS new
+WHERE latest.saga <> coalesce(new.replaces, %(saga)s)
+ORDER BY latest.key
 
 -- erased_documents --
 -- Documents of the saga that were erased.
+-- Reads the documents only if there was an erasure.
 SELECT new.key
-FROM ingest_pipeline.document new
-JOIN ingest_pipeline.generation k ON k.name = new.generation
+FROM ingest_pipeline.saga s
+JOIN ingest_pipeline.generation k ON k.name = s.generation
 JOIN ingest_pipeline.erasure e ON e.corpus = k.corpus
-JOIN ingest_pipeline.erased_document d ON d.erasure = e.id AND d.allowed_at IS NULL
-    AND d.key_hash = sha256(e.salt || convert_to(new.key, 'UTF8'))
-WHERE new.saga = %(saga)s AND NOT new.removed
+CROSS JOIN LATERAL (
+    SELECT key, sha256(e.salt || convert_to(key, 'UTF8')) AS key_hash FROM ingest_pipeline.document
+    WHERE saga = %(saga)s AND NOT removed OFFSET 0
+) AS new
+JOIN ingest_pipeline.erased_document d ON d.erasure = e.id AND d.key_hash = new.key_hash AND d.allowed_at IS NULL
+WHERE s.id = %(saga)s
 ORDER BY new.key
 
 -- supersede_documents --
-UPDATE ingest_pipeline.latest_document latest SET superseded_version = %(version)s
-FROM ingest_pipeline.document new
-WHERE new.saga = %(saga)s AND latest.generation = new.generation AND latest.key = new.key
-RETURNING latest.key, latest.fragments, latest.chunk_count
+UPDATE ingest_pipeline.latest_document SET superseded_version = %(version)s
+WHERE generation = (SELECT generation FROM ingest_pipeline.saga WHERE id = %(saga)s)
+  AND key = ANY(ARRAY(SELECT key FROM ingest_pipeline.document WHERE saga = %(saga)s))
+RETURNING key, fragments, chunk_count
 
 -- publish_placed --
 -- One update for both values, because each update that changes an index writes an entry into all indices of the table.
@@ -987,7 +1001,9 @@ WHERE saga = %(saga)s AND key = ANY(%(keys)s)
 
 -- publish_documents --
 -- The other documents of the saga, which have no rows in the table.
-UPDATE ingest_pipeline.document SET published_version = %(version)s WHERE saga = %(saga)s AND published_version IS NULL
+-- IS NULL would let the planner search document_unpublished, which has entries of all published rows until a VACUUM.
+UPDATE ingest_pipeline.document SET published_version = %(version)s
+WHERE saga = %(saga)s AND published_version IS DISTINCT FROM %(version)s
 
 -- place_documents --
 UPDATE ingest_pipeline.document SET fragments = %(fragments)s WHERE saga = %(saga)s AND key = ANY(%(keys)s)
@@ -1234,8 +1250,13 @@ WHERE d.ranges IS NOT NULL
 INSERT INTO ingest_pipeline.hold AS h (generation, key, partition, etag, size, content_hash, recipe, saga)
 SELECT new.generation, new.key, new.partition, source.etag, source.size, source.content_hash, wanted.recipe, new.saga
 FROM ingest_pipeline.document new
-LEFT JOIN ingest_pipeline.document replaced ON replaced.saga = new.replaces AND replaced.key = new.key
-LEFT JOIN ingest_pipeline.hold before ON before.generation = new.generation AND before.key = new.key
+LEFT JOIN LATERAL (
+    SELECT etag, size, content_hash FROM ingest_pipeline.document WHERE saga = new.replaces AND key = new.key OFFSET 0
+) AS replaced ON true
+LEFT JOIN LATERAL (
+    SELECT key, etag, size, content_hash FROM ingest_pipeline.hold
+    WHERE generation = new.generation AND key = new.key OFFSET 0
+) AS before ON true
 CROSS JOIN LATERAL (
     SELECT CASE WHEN before.key IS NULL THEN replaced.etag ELSE before.etag END AS etag,
         CASE WHEN before.key IS NULL THEN replaced.size ELSE before.size END AS size,
@@ -1252,8 +1273,9 @@ ON CONFLICT (generation, key) DO UPDATE SET partition = excluded.partition, etag
 
 -- release_superseded --
 -- Holds on documents of the saga, except those that the saga itself made.
-DELETE FROM ingest_pipeline.hold h USING ingest_pipeline.document new
-WHERE new.saga = %(saga)s AND h.generation = new.generation AND h.key = new.key AND h.saga <> new.saga
+DELETE FROM ingest_pipeline.hold
+WHERE generation = (SELECT generation FROM ingest_pipeline.saga WHERE id = %(saga)s) AND saga <> %(saga)s
+  AND key = ANY(ARRAY(SELECT key FROM ingest_pipeline.document WHERE saga = %(saga)s))
 
 -- release_named --
 DELETE FROM ingest_pipeline.hold
