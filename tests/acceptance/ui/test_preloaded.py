@@ -83,11 +83,11 @@ def serve(address: str, is_client_reported: bool) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(f"\0{address}")
         listener.listen(64)
-        server = _Server(listener, os.getppid())
+        own, server = os.getpid(), _Server(listener, os.getppid())
         both_ends = _BothEnds(server._ended, is_client_reported=is_client_reported)  # pyright: ignore[reportPrivateUsage]
         server._selector = both_ends  # pyright: ignore[reportPrivateUsage]
         if server.serve() is not None:
-            signal.pause()
+            select.select([os.pidfd_open(own)], [], [])  # a child, which ends with the server
 
 
 def connected(address: str) -> socket.socket:
