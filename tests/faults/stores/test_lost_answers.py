@@ -125,7 +125,11 @@ def test_a_data_file_whose_write_was_reported_as_failed_is_swept(
     world: World, monkeypatch: pytest.MonkeyPatch, done: bool
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(LanceTable, "stage", Flaky(LanceTable.stage, TableUnavailableError("503"), times=1, done=done))
+        patch.setattr(
+            LanceTable,
+            "stage_batches",
+            Flaky(LanceTable.stage_batches, TableUnavailableError("503"), times=1, done=done),
+        )
         with pytest.raises(UnavailableError):
             world.ingest()
     check_settled(world, OLD)
