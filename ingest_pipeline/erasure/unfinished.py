@@ -21,6 +21,7 @@ from ingest_pipeline.postgres.ledger.erasures import ErasureRow, key_hash
 from ingest_pipeline.processes import is_dead, this_process
 from ingest_pipeline.saga.generations import other_generations
 from ingest_pipeline.telemetry.logs import get_logger
+from ingest_pipeline.types import counted
 
 log = get_logger(__name__)
 
@@ -117,7 +118,7 @@ def _repeat(
         prints = collect(generations, keys, row.salt)
     with corpus.database.transaction() as connection:
         erasures.take(connection, row.id, keys=keys, fingerprints=prints.recorded())
-    log.warning("corpus %s: continuing the erasure %s of %d documents", corpus.name, row.id, len(keys))
+    log.warning("corpus %s: continuing the erasure %s of %s", corpus.name, row.id, counted(len(keys), "document"))
     return Erasing(corpus, row, keys, prints, elsewhere).run()
 
 

@@ -23,6 +23,7 @@ from ingest_pipeline.postgres.catalog import documents
 from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.postgres.ledger import sagas
 from ingest_pipeline.telemetry.logs import get_logger
+from ingest_pipeline.types import counted
 
 log = get_logger(__name__)
 
@@ -140,5 +141,6 @@ def _rewrite(corpus: Corpus, head: int, group: Sequence[FragmentState]) -> bool:
 
     version = publish_maintenance(corpus, head, prepare)
     if version is not None:
-        log.info("corpus %s: %d fragments became one of %d rows", corpus.generation, len(group), _rows(group))
+        rewritten, rows = counted(len(group), "fragment"), counted(_rows(group), "row")
+        log.info("corpus %s: one fragment of %s replaces %s", corpus.generation, rows, rewritten)
     return version is not None

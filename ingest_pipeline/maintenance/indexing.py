@@ -21,6 +21,7 @@ from ingest_pipeline.lance.search import HAS_HEADER
 from ingest_pipeline.maintenance.maintenance_saga import publish_maintenance
 from ingest_pipeline.postgres.database import Connection
 from ingest_pipeline.telemetry.logs import get_logger
+from ingest_pipeline.types import counted
 
 log = get_logger(__name__)
 
@@ -188,10 +189,10 @@ def _build(corpus: Corpus, head: int, kind: IndexKind, work: _Work) -> bool:
     version = publish_maintenance(corpus, head, prepare)
     if version is not None:
         log.info(
-            "corpus %s: index %s has a new segment of %d rows, which replaces %d others",
+            "corpus %s: index %s has a new segment of %s, which replaces %s",
             corpus.generation,
             kind.name,
-            work.rows,
-            len(work.replaced),
+            counted(work.rows, "row"),
+            counted(len(work.replaced), "segment"),
         )
     return version is not None

@@ -21,7 +21,7 @@ from ingest_pipeline.postgres.ledger import extension_results
 from ingest_pipeline.postgres.ledger.sagas import RetiredBy
 from ingest_pipeline.saga.reconcile import lock
 from ingest_pipeline.telemetry.logs import get_logger
-from ingest_pipeline.types import Retention
+from ingest_pipeline.types import Retention, counted
 
 log = get_logger(__name__)
 
@@ -72,7 +72,7 @@ def retain(corpus: Corpus, retention: Retention) -> RetentionReport:
     gone = [version for version in corpus.table.versions() if version < oldest]
     if gone:
         corpus.table.remove_versions(gone)
-        log.info("corpus %s: removed %d versions before %d", corpus.generation, len(gone), oldest)
+        log.info("corpus %s: removed %s before %d", corpus.generation, counted(len(gone), "version"), oldest)
     return RetentionReport(oldest, len(gone), documents)
 
 
