@@ -94,16 +94,20 @@ class LanceTable(TableReader):
             batches: The rows.
             schema: Their columns.
         """
-        with translated(self.uri), boundary(Boundary.FRAGMENT_WRITTEN):
-            writer = LanceFileWriter(
-                f"{self.uri}/data/{name}",
-                schema,
-                version=self._dataset.data_storage_version,
-                storage_options=self._storage_options,
-            )
+        with boundary(Boundary.FRAGMENT_WRITTEN):
+            with translated(self.uri):
+                writer = LanceFileWriter(
+                    f"{self.uri}/data/{name}",
+                    schema,
+                    version=self._dataset.data_storage_version,
+                    storage_options=self._storage_options,
+                )
+            # An error of what makes the batches says nothing about the store.
             for batch in batches:
-                writer.write_batch(batch)
-            count = writer.close()
+                with translated(self.uri):
+                    writer.write_batch(batch)
+            with translated(self.uri):
+                count = writer.close()
         with translated(self.uri):
             flush_data_file(self.uri, name)
         return StagedFragment(name, count or 0)

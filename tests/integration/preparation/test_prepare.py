@@ -63,3 +63,15 @@ def test_counts_add_up_over_batches(world: World, small_files: None) -> None:
     assert document.usage.embedded == world.embeddings.embedded == len(world.embeddings.texts)
     assert document.usage.embedded + document.usage.cached == document.chunks == len(world.chunks("a.txt"))
     assert document.usage.cached > 0
+
+
+def test_rows_that_do_not_fit_into_columns_are_not_taken_for_a_fault_of_the_store(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise ValueError("no column can contain this")
+
+    monkeypatch.setattr(write_stage, "chunk_table", refuse)
+    world.put("a.txt", "alpha")
+    with pytest.raises(ValueError, match="no column can contain this"):
+        world.ingest()
