@@ -31,6 +31,8 @@ _ENDED = {"Z", "X"}  # dead, but not yet collected by the parent, which may neve
 # M_MMAP_THRESHOLD of glibc.
 _MMAP_THRESHOLD = -3
 _LARGE_BLOCK_BYTES = 256 << 10
+# Names the allocator that Arrow uses.
+_ARROW_ALLOCATOR = "ARROW_DEFAULT_MEMORY_POOL"
 
 _counting_blocks = Lock()
 _frozen_blocks = 0
@@ -77,14 +79,16 @@ def map_large_blocks() -> None:
 
     By itself glibc stops doing so for blocks up to 32 MB once it has freed one. Vectors and answers of the API would
     then be in its heaps, between small objects that keep these from shrinking. Arrow gets its memory from there too:
-    its own allocators keep what each thread has freed, which grows with the number of threads.
+    its own allocators keep what each thread has freed, which grows with the number of threads. If the environment
+    names an allocator for Arrow, Arrow keeps it.
     """
-    import pyarrow as pa  # noqa: PLC0415  a process that ingests nothing may do without
+    import pyarrow as pa  # noqa: PLC0415  a process that ingests nothing does not need it
 
     set_option: Callable[[int, int], int] | None = getattr(ctypes.CDLL(None), "mallopt", None)
     if set_option is not None:
         set_option(_MMAP_THRESHOLD, _LARGE_BLOCK_BYTES)
-    pa.set_memory_pool(pa.system_memory_pool())
+    if not os.environ.get(_ARROW_ALLOCATOR):
+        pa.set_memory_pool(pa.system_memory_pool())
 
 
 def release_memory() -> None:

@@ -241,3 +241,14 @@ def test_large_blocks_are_given_back_when_they_are_freed() -> None:
     # In a process of its own, whose heap has no room left from other tests.
     done = subprocess.run([sys.executable, "-c", _LARGE_BLOCKS], capture_output=True, text=True, check=True)
     assert int(done.stdout) > 20_000_000
+
+
+def test_arrow_keeps_the_allocator_that_the_environment_names() -> None:
+    program = "import pyarrow; from ingest_pipeline.processes import map_large_blocks; map_large_blocks(); "
+    program += "print(pyarrow.default_memory_pool().backend_name)"
+    environment = {name: value for name, value in os.environ.items() if name != "ARROW_DEFAULT_MEMORY_POOL"}
+    for named, used in ({"ARROW_DEFAULT_MEMORY_POOL": "mimalloc"}, "mimalloc"), ({}, "system"):
+        done = subprocess.run(
+            [sys.executable, "-c", program], env=environment | named, capture_output=True, text=True, check=True
+        )
+        assert done.stdout.strip() == used
