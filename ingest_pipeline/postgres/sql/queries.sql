@@ -959,8 +959,8 @@ FROM STDIN (FORMAT BINARY)
 
 -- conflicting_documents --
 -- A document without a latest row has no conflict: retention removed the tombstone that the saga would replace.
--- Here and in the other statements of a publication, ARRAY and OFFSET 0 force the indices whose keys are those of the
--- documents. During a first ingest the planner has no statistics, or those of a small table, and would read all documents.
+-- Here and in the other statements of a publication, ARRAY and OFFSET 0 let the planner only search an index by the keys
+-- of the saga. During a first ingest it has no statistics, or those of a small table, and would read all documents.
 SELECT latest.key
 FROM (
     SELECT key, saga FROM ingest_pipeline.latest_document
@@ -974,8 +974,7 @@ WHERE latest.saga <> coalesce(new.replaces, %(saga)s)
 ORDER BY latest.key
 
 -- erased_documents --
--- Documents of the saga that were erased.
--- Reads the documents only if there was an erasure.
+-- Documents of the saga that were erased. Its documents are read only if there was an erasure.
 SELECT new.key
 FROM ingest_pipeline.saga s
 JOIN ingest_pipeline.generation k ON k.name = s.generation

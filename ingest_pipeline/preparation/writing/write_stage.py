@@ -25,7 +25,7 @@ from ingest_pipeline.telemetry.spans import span, stage
 from ingest_pipeline.types import Chunk, ChunkRow
 
 _ROWS_PER_FILE = 4096
-# The memory of so many vectors is used again for the next ones. More would be memory that the kernel clears first.
+# So few vectors take the memory of those before. More would take new memory, which the kernel clears first.
 _ROWS_AT_ONCE = 512
 
 
