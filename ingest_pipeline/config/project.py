@@ -244,7 +244,9 @@ def _tables_of_corpora(own: Mapping[str, Any], file: Path) -> Iterator[_Definiti
         table = _mapping(values, file, f"corpora.{name}")
         unknown = table.keys() - CorpusOptions.model_fields.keys() | table.keys() & {"corpus"}
         if unknown:
-            raise ConfigurationError(f"{file}: corpora.{name} has no option {min(unknown)!r}", "Correct its name.")
+            close = get_close_matches(min(unknown), CorpusOptions.model_fields.keys() - {"corpus"}, n=1)
+            remedy = f"Did you mean {close[0]}?" if close else "Correct its name."
+            raise ConfigurationError(f"{file}: corpora.{name} has no option {min(unknown)!r}", remedy)
         yield _Definition(file, {"corpus": name, **table})
 
 

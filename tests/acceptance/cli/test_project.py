@@ -249,7 +249,10 @@ def test_a_configuration_file_defines_corpora(project: ProjectCli, embeddings: E
     assert done.exit_code == 0, done.stderr
     assert '"corpus": "letters"' in project.run("status", "--json").stdout
     project.write("ingest-pipeline.toml", "[corpora.letters]\nsourse = 'files'\n")
-    assert f"{project.root}/ingest-pipeline.toml: corpora.letters has no option 'sourse'" in project.error("status")
+    unknown = f"{project.root}/ingest-pipeline.toml: corpora.letters has no option"
+    assert f"{unknown} 'sourse'. Did you mean source?" in project.error("status")
+    project.write("ingest-pipeline.toml", "[corpora.letters]\nzzz = 1\n")
+    assert f"{unknown} 'zzz'. Correct its name." in project.error("status")
     project.write("ingest-pipeline.toml", "[corpora.letters\n")
     assert f"{project.root}/ingest-pipeline.toml is malformed" in project.error("status")
 
