@@ -7,6 +7,7 @@ import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 from ingest_pipeline.errors import EventQueueAccessError, EventQueueUnavailableError, IngestError, MissingExtraError
@@ -58,6 +59,7 @@ class EventQueue:
     def __init__(self, address: str) -> None:
         self.address = address
         self._parsed = QueueAddress.parse(address)
+        _require_boto3()
         with self._translated("be used"):
             self._client = _client(self._parsed)
         self._url = self._parsed.url
@@ -166,14 +168,18 @@ class EventQueue:
             raise EventQueueUnavailableError(f"The queue {self.address} cannot {what}: {_reason(error)}") from error
 
 
-def _client(address: QueueAddress) -> Any:  # noqa: ANN401  the class is made when the program runs
-    try:
-        import boto3  # noqa: PLC0415  an optional dependency
-        from botocore.config import Config  # noqa: PLC0415
-    except ModuleNotFoundError as error:
+def _require_boto3() -> None:
+    # Before `_translated`, which imports the errors of botocore.
+    if find_spec("boto3") is None:
         raise MissingExtraError(
             "The setting INGEST_EVENTS needs boto3, which is not installed", "Run `pip install 'ingest-pipeline[sqs]'`."
-        ) from error
+        )
+
+
+def _client(address: QueueAddress) -> Any:  # noqa: ANN401  the class is made when the program runs
+    import boto3  # noqa: PLC0415  an optional dependency
+    from botocore.config import Config  # noqa: PLC0415
+
     session = boto3.Session()
     # The source is read with AWS_REGION, which boto3 does not know.
     region = address.region or os.environ.get("AWS_REGION") or session.region_name or "us-east-1"
