@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -20,7 +21,7 @@ from ingest_pipeline.cli._group import command, plain_command
 from ingest_pipeline.cli._terminal import echo
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.config.project import CodeLocation
-from ingest_pipeline.errors import MissingExtraError
+from ingest_pipeline.errors import ConfigurationError, MissingExtraError
 from ingest_pipeline.processes import with_parent_death_signal
 
 _STOPPING_SECONDS = 30
@@ -38,6 +39,7 @@ def ui(port: int, *, of_demo: bool) -> None:
     dagster = shutil.which("dagster", path=str(Path(sys.executable).parent))
     if dagster is None or shutil.which("dagster-webserver", path=str(Path(sys.executable).parent)) is None:
         raise MissingExtraError("Dagster's web server is not installed", "Run `pip install 'ingest-pipeline[ui]'`.")
+    _check_port(port)
     with _session.postgres(settings) as running:
         from ingest_pipeline.reporting.dagster_tables import complete_tables  # noqa: PLC0415  imports Dagster
 
@@ -55,6 +57,20 @@ def ui(port: int, *, of_demo: bool) -> None:
         echo(f"Dagster at http://127.0.0.1:{port} shows {shown}; interrupt to stop.")
         arguments = [dagster, "dev", *location, "-h", "127.0.0.1", "-p", str(port)]
         sys.exit(_run_until_interrupted(arguments, environment))
+
+
+def _check_port(port: int) -> None:
+    """Dagster's daemon would continue without its web server, and another program would answer at the address."""
+    with socket.socket() as probe:
+        # The connections of a server that has just ended do not hinder the next one.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except (OSError, OverflowError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not between 0 and 65535"
+            raise ConfigurationError(
+                f"Port {port} of 127.0.0.1 cannot be used: {reason}", "Choose another one with --port."
+            ) from error
 
 
 def _workspace(settings: CorpusConfig, location: CodeLocation) -> str:
