@@ -119,7 +119,8 @@ class _Removal:
         elsewhere = {number for document in known if not document.removed for number in document.fragments}
         if present != self.fragments or not elsewhere <= self.fragments.keys():
             raise ConflictError(
-                f"The table of corpus {self.corpus.name!r} changed while documents were removed from its files"
+                f"The table of corpus {self.corpus.name!r} changed while documents were removed from its files",
+                "Run again: the erasure continues.",
             )
         reason = "documents were erased while it was unfinished"
         for saga in sagas.abandon_live(connection, self.corpus.generation, reason, keep=[self.saga]):
@@ -216,7 +217,10 @@ def _replace_segments(corpus: Corpus, done: Cleansed) -> None:
             if replaced is None:
                 _remove_segments(corpus, found)
             done.segments += 0 if replaced is False else len(found)
-    raise ConflictError(f"The indices of corpus {corpus.name!r} changed at every attempt to replace their segments")
+    raise ConflictError(
+        f"The indices of corpus {corpus.name!r} changed at every attempt to replace their segments",
+        "Run again: the erasure continues.",
+    )
 
 
 def _stale_segments(content: VersionContent) -> dict[str, set[str]]:

@@ -24,6 +24,7 @@ from ingest_pipeline.postgres.ledger import extension_results
 from ingest_pipeline.postgres.sql import query
 from ingest_pipeline.postgres.texts import sanitize_text
 from ingest_pipeline.processes import this_process
+from ingest_pipeline.types import counted
 
 _SALT_BYTES = 16
 _OF_KEYS = {
@@ -152,7 +153,8 @@ def check_not_erased(connection: Connection, saga: UUID) -> None:
     """
     erased = connection.execute(query("erased_documents"), {"saga": saga}).fetchall()
     if erased:
-        raise ConflictError(f"{len(erased)} documents of saga {saga} were erased after they were planned")
+        found = counted(len(erased), "document")
+        raise ConflictError(f"Saga {saga} has {found}, erased after it was planned")
 
 
 def allow(connection: Connection, corpus: str, keys: Sequence[str]) -> list[str]:
