@@ -87,7 +87,7 @@ def commit() -> str:
 
 def main() -> None:
     """Put the newest figures into the document."""
-    tests = {column: _grouped(_read(path)) for column, path in _TESTS.items()}
+    tests = {column: _grouped(_read(path)) for column, path in _TESTS.items() if path.exists()}
     names = dict.fromkeys(name for figures in tests.values() for name in figures)
     lines = ["| | " + " | ".join(tests) + " |", "|:---|" + "---:|" * len(tests)]
     lines += [f"| {name} | " + " | ".join(tests[column].get(name, "") for column in tests) + " |" for name in names]
