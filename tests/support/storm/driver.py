@@ -115,7 +115,7 @@ class Driver:
         """Make every second bad file valid again. The others stay bad until the end."""
         for key, state in self._contents.current().items():
             if state.bad and state.text and self._random.random() < 0.5:
-                self._write(key, self._fresh(key), "mended")
+                self._write(key, self._fresh(key), "repaired")
 
     def _write(self, key: str, text: str | None, change: str, *, bad: bool = False) -> State:
         state = self._contents.begin(key, text, bad=bad)
