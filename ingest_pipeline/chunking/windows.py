@@ -94,12 +94,11 @@ class WindowCut:
 
     def _chosen(self, text: str) -> int | None:
         """End of the first paragraph break that a heading follows, or that its own hash chooses if none is near."""
-        match_heading = self.heading.match
         for found in PARAGRAPH.finditer(text, self.least, self.greatest):
             end = found.end()
             if end >= self.greatest or end == len(text):
                 break
-            if match_heading(text, end, end + AHEAD):
+            if self._is_heading(text, end):
                 return end
             if _fingerprint(text, found) % _ONE_BREAK_IN == 0:
                 return self._heading_near(text, end) or end
