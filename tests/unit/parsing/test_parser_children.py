@@ -51,6 +51,14 @@ def children() -> set[int]:
     return found
 
 
+def idle_child(pool: ParserPool) -> int:
+    """The pid of the child that has parsed a page and waits for the next document."""
+    before = children()
+    extracted(pool, "a.html", "text/html", PAGE, LIMITS)
+    (child,) = children() - before
+    return child
+
+
 def appearing(before: set[int]) -> int:
     """The pid of a child that was not there before, as soon as it parses."""
     deadline = time.monotonic() + 300
@@ -171,17 +179,13 @@ def test_a_child_that_dies_over_a_document_is_an_error_of_that_document(
 
 
 def test_a_document_is_not_affected_by_earlier_ones_of_its_child(pool: ParserPool) -> None:
-    before = children()
-    extracted(pool, "a.html", "text/html", PAGE, LIMITS)
-    (idle,) = children() - before
+    idle = idle_child(pool)
     os.kill(idle, signal.SIGKILL)
     assert extracted(pool, "b.html", "text/html", PAGE, LIMITS) == PAGE_TEXT
 
 
 def test_a_child_that_does_not_answer_times_out(pool: ParserPool) -> None:
-    before = children()
-    extracted(pool, "a.html", "text/html", PAGE, LIMITS)
-    (idle,) = children() - before
+    idle = idle_child(pool)
     os.kill(idle, signal.SIGSTOP)
     with pytest.raises(DocumentTooLargeError, match="more than 1 seconds to parse"):
         extracted(pool, "b.html", "text/html", PAGE * 100_000, ParserLimits(wall_seconds=1))
@@ -189,17 +193,13 @@ def test_a_child_that_does_not_answer_times_out(pool: ParserPool) -> None:
 
 
 def test_an_interrupt_from_the_terminal_does_not_reach_a_child(pool: ParserPool) -> None:
-    before = children()
-    extracted(pool, "a.html", "text/html", PAGE, LIMITS)
-    (child,) = children() - before
+    child = idle_child(pool)
     assert os.getpgid(child) != os.getpgid(0)
 
 
 def test_a_child_has_no_secrets(pool: ParserPool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "a-secret")
-    before = children()
-    extracted(pool, "a.html", "text/html", PAGE, LIMITS)
-    (child,) = children() - before
+    child = idle_child(pool)
     assert b"a-secret" not in Path(f"/proc/{child}/environ").read_bytes()
 
 
