@@ -54,6 +54,11 @@ def with_parent_death_signal(arguments: Sequence[str]) -> list[str]:
     return [sys.executable, "-c", _DEATH_SIGNAL_PROGRAM, str(os.getpid()), *arguments]
 
 
+def usable_processors() -> int:
+    """Number of processors on which this process may run."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
 @contextmanager
 def frozen_heap() -> Generator[None]:
     """Exclude the objects that exist now from garbage collections during the block.

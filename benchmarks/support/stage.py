@@ -93,11 +93,10 @@ class Stage:
         total = 0
         for entry in Path("/proc").glob("[0-9]*/stat"):
             try:
-                pid, _, rest = entry.read_text().partition(" (")
+                fields = _fields(entry.parent)
             except OSError:
                 continue  # it ended meanwhile
-            fields = rest.rpartition(") ")[2].split()
-            if int(pid) == postmaster:
+            if int(entry.parent.name) == postmaster:
                 total += sum(map(int, fields[11:15]))  # utime, stime, and the same of the children waited for
             elif int(fields[1]) == postmaster:
                 total += sum(map(int, fields[11:13]))
@@ -126,12 +125,25 @@ def serve(work: Callable[[Job], None]) -> None:
 
 
 def _cpu() -> float:
-    """CPU seconds of this process and of its children that ended."""
+    """CPU seconds of this process and of its children, those that ended and those that are kept for more work."""
     usages = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+    ended = sum(usage.ru_utime + usage.ru_stime for usage in usages)
+    ticks = [sum(map(int, _fields(child)[11:13])) for child in _children()]
+    return ended + sum(ticks) / os.sysconf("SC_CLK_TCK")
 
 
 def _peak() -> int:
-    """Bytes. Of this program alone: what getrusage says begins with the size of the process that started it."""
-    status = Path("/proc/self/status").read_text()
-    return 1024 * int(status.partition("VmHWM:")[2].split()[0])
+    """Bytes. Of this program and its children alone: what getrusage says begins with the size of the starting process."""
+    statuses = [(process / "status").read_text() for process in (Path("/proc/self"), *_children())]
+    return sum(1024 * int(status.partition("VmHWM:")[2].split()[0]) for status in statuses)
+
+
+def _children() -> list[Path]:
+    """The children of this process in /proc."""
+    pids = [pid for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()]
+    return [Path("/proc", pid) for pid in pids]
+
+
+def _fields(process: Path) -> list[str]:
+    """What the kernel says of a process, after its name."""
+    return (process / "stat").read_text().rpartition(") ")[2].split()

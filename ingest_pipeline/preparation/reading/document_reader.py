@@ -9,6 +9,7 @@ from time import perf_counter
 
 from ingest_pipeline.chunking.blocks import Block, BlockRecorder, encoded, is_large_enough
 from ingest_pipeline.chunking.content_defined import Chunker
+from ingest_pipeline.chunking.cut_texts import CutText, WholeText
 from ingest_pipeline.chunking.recut import Recut, recut
 from ingest_pipeline.columns.sources import MAX_FRONT_MATTER
 from ingest_pipeline.config.spending_limits import NO_LIMITS, SpendingLimits
@@ -36,8 +37,6 @@ class DocumentReader:
         self._recipe = recipe
         self._calls = calls
         self._parser = None if calls is None else calls.extensions.parser_of(source.key)
-        self.is_used = False
-        """Whether it has begun to read. Another reader has to read the document from its beginning."""
         self.columns: Mapping[str, object] = {}
         """What the user's parser and enrichers found. Known before the first chunk."""
         self.characters = 0
@@ -52,6 +51,8 @@ class DocumentReader:
         self._digest = hashlib.sha256()
         self._recorder = BlockRecorder()
         self._blocks: list[Block] | None = None
+        self._content: bytes | None = None
+        self._cut_text: CutText | None = None
         self._has_places = False
 
     @property
@@ -64,7 +65,27 @@ class DocumentReader:
         """The record of the document's blocks. None: it is small, its text has pages, or code of the user cuts it."""
         if self._has_places or self.is_whole:
             return None
+        if self._cut_text is not None:
+            return self._cut_text.blocks
         return encoded(self._recorder.blocks if self._blocks is None else self._blocks)
+
+    def read_whole(self, store: ObjectSource) -> WholeText:
+        """Read all bytes of a document of text. `chunks` takes them from memory then.
+
+        Raises:
+            DocumentError, DocumentChangedError, SourceUnavailableError: As `chunks`.
+        """
+        start = perf_counter()
+        self._content = b"".join(self._hashed(store.read(self.source)))
+        seconds = perf_counter() - start
+        self.reading.seconds += seconds
+        self.work.seconds += seconds
+        return WholeText(self.source.key, self._content, is_large_enough(self.source.size))
+
+    def take(self, text: CutText) -> None:
+        """Let `chunks` return what another process has cut."""
+        self._cut_text, self.characters = text, text.characters
+        self.work.seconds += text.seconds
 
     def recut(self, store: ObjectSource, chunker: Chunker, blocks: Sequence[Block], most: int) -> Recut | None:
         """Cut the document where it differs from an earlier one, instead of `chunks`.
@@ -120,13 +141,16 @@ class DocumentReader:
             yield chunk
 
     def _streamed(self, store: ObjectSource, chunker: Chunker, limits: SpendingLimits) -> Iterator[Chunk]:
+        if self._cut_text is not None:
+            self.limit(len(self._cut_text.chunks), limits)
+            return iter(self._cut_text.chunks)
         key, encoding = self.source.key, self._recipe.encoding
         step = chunker.step
         if not is_parsed(key) and limits.may_exceed_chunks(self.source.size, step):
-            self._check(parse(key, store.read(self.source), encoding=encoding), chunker, limits)
-        pieces: Iterable[TextPiece] = self._counted(
-            parse(key, self._hashed(store.read(self.source)), encoding=encoding)
-        )
+            content = store.read(self.source) if self._content is None else [self._content]
+            self._check(parse(key, content, encoding=encoding), chunker, limits)
+        content = self._hashed(store.read(self.source)) if self._content is None else [self._content]
+        pieces: Iterable[TextPiece] = self._counted(parse(key, content, encoding=encoding))
         if is_parsed(key):
             pieces = list(pieces)  # the parser has the whole text in any case
             if limits.may_exceed_chunks(self.characters, step):
@@ -194,7 +218,6 @@ class DocumentReader:
             )
 
     def _hashed(self, blocks: Iterable[bytes]) -> Iterator[bytes]:
-        self.is_used = True
         with boundary(Boundary.SOURCE_READ):
             for block in blocks:
                 self._digest.update(block)

@@ -57,6 +57,15 @@ class EditReader:
         self._saga = saga
         self._in_full = in_full
 
+    def may_read(self, plan: DocumentPlan, reader: DocumentReader) -> bool:
+        """Whether a document may be an edit. False: `read` would return None at once."""
+        latest, context = plan.latest, self._context
+        if latest is None or latest.removed or plan.key in self._in_full or reader.is_whole:
+            return False
+        if not may_have_blocks(latest.chunk_count, context.chunker.characters):
+            return False
+        return latest.recipe == context.recipe.fingerprint_of(plan.key) and latest.partition == plan.partition
+
     def read(self, plan: DocumentPlan, reader: DocumentReader) -> DocumentEdit | None:
         """Read a document.
 
@@ -68,11 +77,7 @@ class EditReader:
             UnavailableError: Postgres does not answer.
         """
         latest, context = plan.latest, self._context
-        if latest is None or latest.removed or plan.key in self._in_full or reader.is_whole:
-            return None
-        if not may_have_blocks(latest.chunk_count, context.chunker.characters):
-            return None
-        if latest.recipe != context.recipe.fingerprint_of(plan.key) or latest.partition != plan.partition:
+        if latest is None or not self.may_read(plan, reader):
             return None
         with context.corpus.database.transaction() as connection:
             record = chunk_ranges.read_blocks(connection, latest.saga, plan.key)

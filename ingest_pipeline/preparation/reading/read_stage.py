@@ -1,12 +1,20 @@
-"""The first stage of a preparation: reads documents and cuts them into batches of chunks."""
+"""The first stage of a preparation: reads documents and cuts them into batches of chunks.
+
+If there is much text and more than one processor, a chunking process cuts it. This process cuts the text that comes
+before that one has started, long documents, and all that the chunking process could not cut.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from itertools import accumulate
 
+from ingest_pipeline.chunking.cut_texts import WholeText
+from ingest_pipeline.chunking.worker_pool import TextCutter
 from ingest_pipeline.errors import DocumentChangedError, DocumentError, TooRecentError
+from ingest_pipeline.parsing.built_in_parsers import is_markdown, is_parsed
 from ingest_pipeline.planning.context import IngestContext
 from ingest_pipeline.planning.plan import DocumentPlan
 from ingest_pipeline.preparation.batches import ChunkBatch, DocumentInProgress
@@ -15,6 +23,7 @@ from ingest_pipeline.preparation.reading.document_reader import DocumentReader
 from ingest_pipeline.preparation.reading.edits import EditReader
 from ingest_pipeline.preparation.reading.extension_calls import ExtensionCalls
 from ingest_pipeline.preparation.reading.preview import ChunkPreview
+from ingest_pipeline.processes import usable_processors
 from ingest_pipeline.telemetry.metrics import STAGE_DURATION
 from ingest_pipeline.telemetry.spans import span
 from ingest_pipeline.types import Chunk
@@ -22,6 +31,13 @@ from ingest_pipeline.types import Chunk
 _MAX_READERS = 4
 # As many as a request carries by default.
 _BATCH_CHUNKS = 128
+
+# Cutting so much text takes longer than starting a chunking process.
+_LEAST_BYTES = 2 << 20
+# A longer document is cut as a stream, so that it is never in memory as a whole.
+_MAX_DOCUMENT_BYTES = 1 << 20
+# What one request to the chunking process has, about: the chunks of a batch.
+_REQUEST_BYTES, _REQUEST_DOCUMENTS = 128 << 10, 64
 
 
 class ReadStage:
@@ -52,6 +68,7 @@ class ReadStage:
         self._calls = calls
         self._edits = edits
         self._previews = previews
+        self._cutter = TextCutter(context.chunker, context.recipe.encoding)
 
     async def run(self) -> None:
         """Read every document.
@@ -59,11 +76,14 @@ class ReadStage:
         Raises:
             UnavailableError: The source does not answer.
         """
-        plans = iter([plan for plan in self._plans if plan.source is not None])
+        plans = [plan for plan in self._plans if plan.source is not None]
+        if usable_processors() > 1 and self._has_much_text(plans):
+            self._cutter.start()
+        waiting = iter(plans)
         with span("read"):
             async with asyncio.TaskGroup() as readers:
                 for _ in range(_MAX_READERS):
-                    readers.create_task(self._read(plans))
+                    readers.create_task(self._read(waiting))
         await self._target.put(None)
 
     async def _read(self, plans: Iterator[DocumentPlan]) -> None:
@@ -73,8 +93,7 @@ class ReadStage:
 
     def _batches(self, plans: Iterator[DocumentPlan]) -> Iterator[ChunkBatch]:
         batch = ChunkBatch()
-        for plan in plans:
-            document = DocumentInProgress(plan, self._reader(plan), preview=ChunkPreview(is_off=not self._previews))
+        for document in self._documents(plans):
             for chunk in self._chunks(document):
                 batch.add(document, chunk)
                 if len(batch.chunks) >= _BATCH_CHUNKS:
@@ -87,14 +106,62 @@ class ReadStage:
         if batch.ended:
             yield batch
 
+    def _documents(self, plans: Iterator[DocumentPlan]) -> Iterator[DocumentInProgress]:
+        """The documents of the plans. Those for the chunking process are read and sent in groups."""
+        group: list[DocumentInProgress] = []
+        size = 0
+        for plan in plans:
+            document = DocumentInProgress(plan, self._reader(plan), preview=ChunkPreview(is_off=not self._previews))
+            if not (self._cutter.is_ready and self._is_sent(plan, document.reader)):
+                yield document
+                continue
+            group.append(document)
+            size += document.reader.source.size
+            if size >= _REQUEST_BYTES or len(group) >= _REQUEST_DOCUMENTS:
+                yield from self._cut(group)
+                group, size = [], 0
+        yield from self._cut(group)
+
+    def _is_sent(self, plan: DocumentPlan, reader: DocumentReader) -> bool:
+        """Whether the chunking process gets a document."""
+        key, columns = plan.key, self._context.columns.of_documents
+        return (
+            reader.source.size <= _MAX_DOCUMENT_BYTES
+            and not (is_parsed(key) or reader.is_whole or self._edits.may_read(plan, reader))
+            and not (columns and is_markdown(key))  # its front matter is read here
+        )
+
+    def _has_much_text(self, plans: Sequence[DocumentPlan]) -> bool:
+        """Whether a chunking process would get so much text that it is worth its start."""
+        sent = (plan.source.size for plan in plans if plan.source and self._is_sent(plan, self._reader(plan)))
+        return any(size >= _LEAST_BYTES for size in accumulate(sent))
+
+    def _cut(self, documents: Sequence[DocumentInProgress]) -> Sequence[DocumentInProgress]:
+        """Let the chunking process cut some documents. `_chunks` cuts those that it does not cut."""
+        read: list[tuple[DocumentInProgress, WholeText]] = []
+        for document in documents:
+            try:
+                read.append((document, document.reader.read_whole(self._context.source)))
+            except (DocumentError, DocumentChangedError) as error:
+                document.error = error
+        if read:
+            found = self._cutter.cut([text for _, text in read])
+            for (document, _), text in zip(read, found, strict=True):
+                if text is not None:
+                    document.reader.take(text)
+        return documents
+
     def _chunks(self, document: DocumentInProgress) -> Iterator[Chunk]:
         """The chunks of one document. An error ends them and is kept in the document."""
+        if document.error is not None:  # it could not be read
+            return
         context = self._context
         try:
-            document.edit = self._edits.read(document.plan, document.reader)
+            if self._edits.may_read(document.plan, document.reader):
+                document.edit = self._edits.read(document.plan, document.reader)
+                if document.edit is None:
+                    document.reader = self._reader(document.plan)  # that one may be used up
             if document.edit is None:
-                if document.reader.is_used:
-                    document.reader = self._reader(document.plan)
                 chunks = document.reader.chunks(context.source, context.chunker, context.limits)
             else:
                 chunks = iter(document.edit.added)

@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from itertools import chain, repeat
 from math import ceil
 from pathlib import Path
@@ -24,6 +23,7 @@ from ingest_pipeline.errors import (
 from ingest_pipeline.parsing.built_in_parsers import ParserLimits, parse
 from ingest_pipeline.parsing.worker_pool import ParserPool
 from ingest_pipeline.sandbox import children as children_module
+from tests.support.children import children
 from tests.support.parsing import LIMITS, text_of
 
 SLOW_PAGE = b'<meta "' * 200_000
@@ -41,14 +41,6 @@ def pool() -> Iterator[ParserPool]:
 
 def extracted(pool: ParserPool, document: str, media_type: str, data: bytes, limits: ParserLimits) -> str:
     return "".join(piece.text for piece in pool.extract(document, media_type, data, limits))
-
-
-def children() -> set[int]:
-    found: set[int] = set()
-    for thread in Path("/proc/self/task").iterdir():
-        with suppress(FileNotFoundError, ProcessLookupError):  # the thread ended just now
-            found.update(map(int, (thread / "children").read_text().split()))
-    return found
 
 
 def idle_child(pool: ParserPool) -> int:
