@@ -149,6 +149,7 @@ class Heap:
 
     def __init__(self, frozen: int) -> None:
         self.calls: list[str] = []
+        self.thresholds = (700, 10, 10)
         self._frozen = frozen
 
     def get_freeze_count(self) -> int:
@@ -162,6 +163,13 @@ class Heap:
     def unfreeze(self) -> None:
         self.calls.append("unfreeze")
         self._frozen = 0
+
+    def get_threshold(self) -> tuple[int, int, int]:
+        return self.thresholds
+
+    def set_threshold(self, *thresholds: int) -> None:
+        first, second, third = thresholds
+        self.thresholds = first, second, third
 
 
 @pytest.fixture(params=[0, 7])
@@ -185,6 +193,21 @@ def test_a_heap_that_the_program_froze_stays_frozen(heap: Heap) -> None:
     with processes.frozen_heap():
         heap.calls.append("work")
     assert heap.calls == ["count", "work"]
+
+
+@pytest.mark.parametrize("heap", [0], indirect=True)
+@pytest.mark.parametrize(
+    ("before", "during"),
+    [((700, 10, 10), (50_000, 20, 20)), ((90_000, 5, 5), (90_000, 20, 20)), ((0, 10, 10), (0, 10, 10))],
+    ids=["of Python", "rarer", "off"],
+)
+def test_collections_are_rare_for_the_time_of_a_block(
+    heap: Heap, before: tuple[int, int, int], during: tuple[int, int, int]
+) -> None:
+    heap.thresholds = before
+    with processes.frozen_heap():
+        assert heap.thresholds == during
+    assert heap.thresholds == before
 
 
 def test_frozen_objects_are_counted_once_in_a_process(heap: Heap) -> None:
