@@ -133,7 +133,7 @@ def _cpu() -> float:
 
 
 def _peak() -> int:
-    """Bytes. Of this program and its children alone: what getrusage says begins with the size of the starting process."""
+    """Bytes, of this process and its children. What getrusage says begins with the size of the process before."""
     statuses = [(process / "status").read_text() for process in (Path("/proc/self"), *_children())]
     return sum(1024 * int(status.partition("VmHWM:")[2].split()[0]) for status in statuses)
 

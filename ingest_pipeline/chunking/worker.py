@@ -30,7 +30,7 @@ def main() -> None:
         chunker.splitter(markdown=markdown)  # reads the file of its tokenizer, if it has one
     # Nothing to warn of if this kernel cannot do it: without this process, the parent cuts with all of its rights.
     drop_rights([])
-    gc.freeze()  # collections need not examine the libraries
+    gc.disable()  # cutting leaves no cycles of objects
     _answer(answers, "ready")
     while line := requests.readline():
         head: dict[str, Any] = json.loads(line)

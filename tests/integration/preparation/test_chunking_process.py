@@ -110,6 +110,7 @@ def test_a_document_that_changes_while_it_is_read_is_planned_again(world: World,
     assert world.audit().violations == []
 
 
+@pytest.mark.promise("limits")
 def test_a_document_with_too_many_chunks_buys_nothing(world: World, sent: Sent) -> None:
     limited = World(world.database, world.settings.replace(max_chunks=5), world.embeddings)
     limited.put("a.txt", paragraphs("few", 2))

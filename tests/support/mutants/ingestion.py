@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, cast
 
+from ingest_pipeline.chunking.cut_texts import CutText, WholeText
+from ingest_pipeline.chunking.worker_pool import TextCutter
 from ingest_pipeline.embedding import openai
 from ingest_pipeline.events import queue
 from ingest_pipeline.ingestion import recipe_guard
@@ -15,6 +17,7 @@ from ingest_pipeline.postgres.catalog import documents
 from ingest_pipeline.sources import local, local_files
 from tests.support.mutants.mutant import Mutant, answering, plug
 
+_CHUNKING = "tests/integration/preparation/test_chunking_process.py::"
 _NOTICES = "tests/integration/events/test_noticed_documents.py::"
 
 
@@ -42,6 +45,24 @@ def vectors_in_order_of_arrival() -> None:
         return read(body, count, dimensions)
 
     plug(openai, "read_answer", read_unsorted)
+
+
+def texts_of_the_chunking_process_are_mixed_up() -> None:
+    cut = TextCutter.cut
+
+    def mixed_up(self: TextCutter, documents: Sequence[WholeText]) -> Sequence[CutText | None]:
+        return cut(self, documents)[::-1]
+
+    plug(TextCutter, "cut", mixed_up)
+
+
+def documents_of_a_dead_chunking_process_are_empty() -> None:
+    cut = TextCutter.cut
+
+    def cut_or_empty(self: TextCutter, documents: Sequence[WholeText]) -> Sequence[CutText | None]:
+        return [text or CutText(0, [], None, 0.0) for text in cut(self, documents)]
+
+    plug(TextCutter, "cut", cut_or_empty)
 
 
 def share_of_a_dead_worker_is_forgotten() -> None:
@@ -80,6 +101,14 @@ MUTANTS = {
     "vectors in order of arrival": Mutant(
         vectors_in_order_of_arrival,
         "tests/faults/concurrency/test_concurrency.py::test_vectors_that_arrive_out_of_order_are_sorted",
+    ),
+    "texts of the chunking process mixed up": Mutant(
+        texts_of_the_chunking_process_are_mixed_up,
+        f"{_CHUNKING}test_rows_and_errors_are_those_of_an_ingest_without_it",
+    ),
+    "documents of a dead chunking process are empty": Mutant(
+        documents_of_a_dead_chunking_process_are_empty,
+        f"{_CHUNKING}test_chunking_processes_that_die_take_no_document_with_them",
     ),
     "the share of a dead worker is forgotten": Mutant(
         share_of_a_dead_worker_is_forgotten,

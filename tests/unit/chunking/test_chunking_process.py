@@ -137,7 +137,8 @@ def test_a_process_that_does_not_start_is_done_without(monkeypatch: pytest.Monke
     assert not cutter.is_ready
 
 
-def test_it_has_neither_secrets_nor_rights(cutter: TextCutter, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.promise("confinement")
+def test_it_has_neither_secrets_nor_rights(cutter: TextCutter) -> None:
     child = Path(f"/proc/{child_of(cutter)}")
     assert b"PATH=" in (child / "environ").read_bytes()
     assert b"INGEST_" not in (child / "environ").read_bytes()
