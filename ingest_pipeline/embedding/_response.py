@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Mapping, Sequence
 from typing import Annotated, TypeAlias, cast
 
 import numpy as np
@@ -14,6 +15,7 @@ from ingest_pipeline.embedding.usage_meter import billed_tokens
 from ingest_pipeline.types import counted
 
 Vectors: TypeAlias = NDArray[np.float32]
+_FLOAT_BYTES = 4
 
 
 class _UsualEmbedding(BaseModel):
@@ -56,10 +58,32 @@ def read_answer(body: object, count: int, dimensions: int) -> tuple[Vectors, int
     items = [_mapping(item, "an embedding") for item in cast("list[object]", data)]
     if len(items) != count:
         raise ValueError(f"{counted(len(items), 'vector')} for {counted(count, 'input')}")
-    indices = [item.get("index") for item in items]
-    vectors = np.empty((count, dimensions), dtype=np.float32)
-    unseen = set(range(count))
-    for index, item in zip(indices, items, strict=True):
+    vectors = _usual(items, dimensions)
+    if vectors is None:
+        vectors = _in_order(items, dimensions)
+    if not np.isfinite(vectors).all():
+        raise ValueError("a vector that is not finite")
+    if not vectors.any(axis=1).all():
+        raise ValueError("a vector of length zero")
+    return vectors, billed_tokens(body)
+
+
+def _usual(items: Sequence[Mapping[str, object]], dimensions: int) -> Vectors | None:
+    """The vectors of embeddings in the order of the inputs, as `parse_answer` decodes them. None: they are others."""
+    contents = [content for item in items if isinstance(content := item.get("embedding"), bytes)]
+    if [item.get("index") for item in items] != list(range(len(contents))):
+        return None
+    if any(len(content) != dimensions * _FLOAT_BYTES for content in contents):
+        return None
+    return np.frombuffer(bytearray().join(contents), dtype="<f4").reshape(len(contents), dimensions)
+
+
+def _in_order(items: Sequence[Mapping[str, object]], dimensions: int) -> Vectors:
+    """The vectors of any embeddings, in the order of the inputs."""
+    vectors = np.empty((len(items), dimensions), dtype=np.float32)
+    unseen = set(range(len(items)))
+    for item in items:
+        index = item.get("index")
         if type(index) is not int or index not in unseen:
             raise ValueError(f"the index {index!r} twice or out of range")
         unseen.remove(index)
@@ -67,11 +91,7 @@ def read_answer(body: object, count: int, dimensions: int) -> tuple[Vectors, int
         if vector.shape != (dimensions,):
             raise ValueError(f"a vector of {vector.size} dimensions instead of {dimensions}")
         vectors[index] = vector
-    if not np.isfinite(vectors).all():
-        raise ValueError("a vector that is not finite")
-    if not vectors.any(axis=1).all():
-        raise ValueError("a vector of length zero")
-    return vectors, billed_tokens(body)
+    return vectors
 
 
 def _mapping(value: object, name: str) -> dict[str, object]:

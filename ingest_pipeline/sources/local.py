@@ -179,18 +179,16 @@ class LocalFolder:
         try:
             # Reads one byte more than remains: this detects a file that grew, and reads any other in one call.
             left = obj.size
-            while left >= 0:
-                block = os.read(descriptor, min(_BLOCK_BYTES, left + 1))
+            while block := os.read(descriptor, min(_BLOCK_BYTES, left + 1)):
                 # Checked before each block is yielded, so that bytes rewritten in place are never mixed in.
                 check_unchanged(descriptor, obj)
-                if not block:
-                    return
                 yield block
                 left -= len(block)
-                if left == 0:
-                    return
+                if left <= 0:
+                    break
         except OSError as error:
             raise SourceUnavailableError(f"Document {obj.key!r} cannot be read: {error.strerror}") from error
+        check_unchanged(descriptor, obj)
 
     def _path(self, key: str) -> Path:
         if any(part in {"", ".", ".."} for part in key.split("/")):
