@@ -6,6 +6,7 @@ A data file contains either whole documents or a part of one document, so that a
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Sequence
 from typing import cast
 from uuid import UUID
@@ -21,16 +22,18 @@ from ingest_pipeline.postgres.catalog.chunk_ranges import share_chunks
 from ingest_pipeline.postgres.ledger import sagas
 from ingest_pipeline.preparation.batches import ChunkBatch, DocumentInProgress, PreparedDocument
 from ingest_pipeline.preparation.vectors.requests import PendingVector, RefusedTextError
-from ingest_pipeline.telemetry.spans import span, stage
+from ingest_pipeline.telemetry.spans import POSTGRES, span, stage
 from ingest_pipeline.types import Chunk, ChunkRow
 
 _ROWS_PER_FILE = 4096
 # So few vectors take the memory of those before. More would take new memory, which the kernel clears first.
 _ROWS_AT_ONCE = 512
+# One is written while another is flushed and recorded.
+_MAX_FILES_IN_PROGRESS = 2
 
 
 class WriteStage:
-    """Writes one data file while the rows of the next one arrive.
+    """Writes data files while the rows of the next one arrive.
 
     Args:
         corpus: The corpus whose table and catalog are written.
@@ -50,7 +53,7 @@ class WriteStage:
         """Data files of the documents that can be published."""
         self._shared: list[DocumentInProgress] = []
         self._shared_rows = 0
-        self._writing: asyncio.Task[None] | None = None
+        self._writing: deque[asyncio.Task[None]] = deque()
         self.file_count = 0
         """Number of data files so far."""
 
@@ -65,7 +68,7 @@ class WriteStage:
             while (batch := await self._source.get()) is not None:
                 await self._add_batch(batch)
             await self._write_shared()
-            await self._wait_for_file()
+            await self._wait_for_files()
 
     async def _add_batch(self, batch: ChunkBatch) -> None:
         for document, chunk, pending in batch:
@@ -129,20 +132,34 @@ class WriteStage:
 
     async def _write(self, documents: Sequence[DocumentInProgress], *, finished: bool) -> None:
         """Begin a data file with the rows that some documents have so far."""
-        await self._wait_for_file()
+        await self._wait_for_files(_MAX_FILES_IN_PROGRESS - 1)
         rows = [row for document in documents for row in document.rows]
         for document in documents:
             document.rows = []
-        self._writing = self._tasks.create_task(self._write_file(documents, rows, finished=finished))
+        before = self._writing[-1] if self._writing else None
+        self._writing.append(self._tasks.create_task(self._write_file(documents, rows, before, finished=finished)))
 
-    async def _wait_for_file(self) -> None:
-        if self._writing is not None:
-            await self._writing
+    async def _wait_for_files(self, most: int = 0) -> None:
+        """Wait until no more than ``most`` files are in progress."""
+        while len(self._writing) > most:
+            await self._writing.popleft()
 
     async def _write_file(
-        self, documents: Sequence[DocumentInProgress], rows: Sequence[TableRow], *, finished: bool
+        self,
+        documents: Sequence[DocumentInProgress],
+        rows: Sequence[TableRow],
+        before: asyncio.Task[None] | None,
+        *,
+        finished: bool,
     ) -> None:
-        fragment = await asyncio.to_thread(self._stage_and_record, rows, documents if finished else [])
+        fragment: StagedFragment | None = None
+        if rows:
+            name = f"{self._saga}-{self.file_count}.lance"
+            self.file_count += 1
+            fragment = await asyncio.to_thread(self._stage, name, rows)
+        if before is not None:
+            await before  # a document is complete when its last file is recorded
+        await asyncio.to_thread(self._record, fragment, rows, documents if finished else [])
         if fragment is not None:
             for document in documents:
                 document.files.append(fragment)
@@ -155,38 +172,37 @@ class WriteStage:
         self.documents |= {document.plan.key: document.prepared(files) for document in documents}
         self.staged.extend(files)
 
-    def _stage_and_record(
-        self, rows: Sequence[TableRow], finished: Sequence[DocumentInProgress]
-    ) -> StagedFragment | None:
-        """Write rows into one data file. Record the file, its chunk rows and the documents that it completes."""
-        with stage("write", "write data file", attributes={"ingest_pipeline.rows": len(rows)}):
-            fragment = self._stage(rows) if rows else None
-            with boundary(Boundary.FRAGMENT_RECORDED), self._corpus.database.transaction() as connection:
-                if fragment is not None:
-                    sagas.record_fragment(connection, self._saga, name=fragment.name, row_count=fragment.row_count)
-                prepared_documents.add_chunks(connection, (row.chunk for row in rows))
-                prepared_documents.finish_documents(
-                    connection, self._saga, [document.finish() for document in finished]
-                )
-                for document in finished:
-                    if document.edit is not None:
-                        share_chunks(connection, self._saga, document.plan.key, document.edit.ranges)
-        return fragment
-
-    def _stage(self, rows: Sequence[TableRow]) -> StagedFragment:
-        name = f"{self._saga}-{self.file_count}.lance"
-        self.file_count += 1
+    def _stage(self, name: str, rows: Sequence[TableRow]) -> StagedFragment:
+        """Write rows into one data file."""
         schema = self._corpus.table.schema
         batches = (
             batch
             for start in range(0, len(rows), _ROWS_AT_ONCE)
             for batch in chunk_table(rows[start : start + _ROWS_AT_ONCE], schema).to_batches()
         )
-        return self._corpus.table.stage_batches(name, batches, schema)
+        with stage("write", "write data file", attributes={"ingest_pipeline.rows": len(rows)}):
+            return self._corpus.table.stage_batches(name, batches, schema)
+
+    def _record(
+        self, fragment: StagedFragment | None, rows: Sequence[TableRow], finished: Sequence[DocumentInProgress]
+    ) -> None:
+        """Record a data file, its chunk rows and the documents that it completes, in one transaction."""
+        with (
+            stage("write", "record data file", attributes=POSTGRES),
+            boundary(Boundary.FRAGMENT_RECORDED),
+            self._corpus.database.transaction() as connection,
+        ):
+            if fragment is not None:
+                sagas.record_fragment(connection, self._saga, name=fragment.name, row_count=fragment.row_count)
+            prepared_documents.add_chunks(connection, (row.chunk for row in rows))
+            prepared_documents.finish_documents(connection, self._saga, [document.finish() for document in finished])
+            for document in finished:
+                if document.edit is not None:
+                    share_chunks(connection, self._saga, document.plan.key, document.edit.ranges)
 
     async def _fail(self, document: DocumentInProgress, error: IngestError) -> None:
         """Skip a document. Its files, if it has any, stay unpublished until the next sweep deletes them."""
-        await self._wait_for_file()
+        await self._wait_for_files()
         document.failed = True
         document.rows = []
         self.failed[document.plan.key] = error

@@ -51,6 +51,7 @@ def test_a_run_is_one_tree_of_spans(world: World, observed: Observed) -> None:
         "write": "prepare",
         embeddings: "embed",
         "write data file": "write",
+        "record data file": "write",
         "publish": "saga ingest",
     }
     assert {span.status.status_code for span in observed.spans()} == {StatusCode.UNSET}
@@ -114,7 +115,7 @@ def test_the_spans_do_not_grow_with_the_documents(world: World, observed: Observ
         world.put(f"{number}.txt", f"Text {number}.")
     run(world)
     batches = world.embeddings.requests
-    assert len(observed.spans()) <= 8 + batches
+    assert len(observed.spans()) <= 9 + batches
     assert sum(1 for _ in observed.points("ingest_pipeline.stage.duration")) <= 6
 
 
