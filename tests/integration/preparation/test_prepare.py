@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Sequence
+
 import pytest
 
+from ingest_pipeline.lance.changes import StagedFragment
+from ingest_pipeline.lance.chunk_table import TableRow
 from ingest_pipeline.preparation.reading import read_stage
 from ingest_pipeline.preparation.writing import write_stage
+from ingest_pipeline.preparation.writing.write_stage import WriteStage
 from tests.support.servers.embedding_server import POISON
 from tests.support.world import World, paragraphs
 
@@ -42,6 +48,28 @@ def test_a_large_document_spans_data_files(world: World, small_files: None) -> N
     assert len(files["large.txt"]) > 1
     assert not set(files["large.txt"]) & set(files["small.txt"])
     assert len(world.chunks("large.txt")) == publication.documents[0].chunks > 128
+    assert world.audit().violations == []
+
+
+def test_a_document_whose_last_file_is_written_first_is_complete(
+    world: World, small_files: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two files are in progress at once, and the document waits for both."""
+    stage, is_last_written = WriteStage._stage, threading.Event()  # pyright: ignore[reportPrivateUsage]
+
+    def staged(self: WriteStage, name: str, rows: Sequence[TableRow]) -> StagedFragment:
+        if name.endswith("-0.lance"):
+            assert is_last_written.wait(60)
+            return stage(self, name, rows)
+        fragment = stage(self, name, rows)
+        is_last_written.set()
+        return fragment
+
+    monkeypatch.setattr(WriteStage, "_stage", staged)
+    world.put("a.txt", paragraphs("alpha", 12))
+    (publication,) = world.ingest().publications
+    assert len(publication.documents[0].files) == 2
+    assert len(world.chunks("a.txt")) == 12
     assert world.audit().violations == []
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +23,7 @@ from ingest_pipeline.chunking.model_input import ModelInput
 from ingest_pipeline.chunking.tokenizer import Tokenizer
 from ingest_pipeline.chunking.worker_pool import TextCutter
 from ingest_pipeline.extensions.protocol import pack, unpack
+from ingest_pipeline.processes import is_running
 from tests.support.children import chunking_processes
 from tests.support.world import paragraphs
 
@@ -135,6 +139,30 @@ def test_a_process_that_does_not_start_is_done_without(monkeypatch: pytest.Monke
     cutter = TextCutter(CHUNKER, None)
     cutter.start().join()
     assert not cutter.is_ready
+
+
+def test_it_ends_with_a_parent_that_was_killed() -> None:
+    program = """
+import time
+from tests.unit.chunking.test_chunking_process import CHUNKER, TextCutter, chunking_processes
+cutter = TextCutter(CHUNKER, None)
+cutter.start().join()
+print(*chunking_processes(), flush=True)
+time.sleep(600)
+"""
+    root = Path(__file__).parents[3]
+    command, environment = [sys.executable, "-c", program], os.environ | {"PYTHONPATH": str(root)}
+    with subprocess.Popen(command, cwd=root, env=environment, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        try:
+            child = int(parent.stdout.readline())
+            assert is_running(child)
+        finally:
+            parent.kill()
+    ends = time.monotonic() + 60
+    while is_running(child):
+        assert time.monotonic() < ends
+        time.sleep(0.01)
 
 
 @pytest.mark.promise("confinement")
