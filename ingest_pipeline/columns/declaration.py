@@ -108,6 +108,8 @@ class Columns:
     @property
     def of_documents(self) -> Columns:
         """The columns whose values all chunks of a document share, with the sources of their values."""
+        if not any(column.of_chunk for column in self.columns):
+            return self
         return replace(self, columns=tuple(column for column in self.columns if not column.of_chunk))
 
     @property

@@ -176,7 +176,12 @@ def parse(
 
 @lru_cache(64)  # several functions need that of the same key
 def _extension(document: str) -> str:
-    return PurePosixPath(document).suffix.lower()
+    name = document.rpartition("/")[2]
+    if name in {"", "."}:
+        return PurePosixPath(document).suffix.lower()
+    # As PurePosixPath does, which takes as long as reading a small document.
+    dot = name.rfind(".")
+    return name[dot:].lower() if 0 < dot < len(name) - 1 else ""
 
 
 def _split_head(blocks: Iterable[bytes]) -> tuple[bytes, Iterator[bytes]]:

@@ -116,10 +116,11 @@ class Preparation:
     ) -> None:
         async with asyncio.TaskGroup() as tasks:
             refresh = tasks.create_task(self._refresh_lookup_scope())
-            await asyncio.to_thread(self._insert_plans)
-            await self._resolver.start(tasks)
             edits = EditReader(self._context, self._saga.id, self._in_full)
             reading = ReadStage(self._context, self._plans, read, self._calls, edits, previews=self._previews)
+            reading.start_chunking()
+            await asyncio.to_thread(self._insert_plans)
+            await self._resolver.start(tasks)
             tasks.create_task(reading.run())
             tasks.create_task(EmbedStage(self._resolver, read, resolved).run())
             await tasks.create_task(writer.run(tasks))

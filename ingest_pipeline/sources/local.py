@@ -148,9 +148,10 @@ class LocalFolder:
 
     def _open(self, obj: SourceObject) -> int:
         try:
-            path = self._path(obj.key)
+            _check_key(obj.key)
+            # A string, because joining paths takes as long as opening the file.
             # Without waiting: the file may have been replaced by a pipe.
-            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            descriptor = os.open(f"{self._root}/{obj.key}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except (FileNotFoundError, NotADirectoryError, ValueError) as error:
             raise changed(obj.key, "removed") from error
         except OSError as error:
@@ -158,7 +159,7 @@ class LocalFolder:
                 obj.key, f"cannot be read: {error.strerror}", "Check the file's permissions."
             ) from error
         # Checked after the file was opened: a link in the path may have been changed since the listing.
-        if self._links.refusal(path, descriptor):
+        if self._links.refusal_of_opened(obj.key, descriptor):
             os.close(descriptor)
             raise changed(obj.key, "replaced by a link")
         return descriptor
@@ -191,6 +192,15 @@ class LocalFolder:
         check_unchanged(descriptor, obj)
 
     def _path(self, key: str) -> Path:
-        if any(part in {"", ".", ".."} for part in key.split("/")):
-            raise ValueError(key)
+        _check_key(key)
         return self._root / key
+
+
+def _check_key(key: str) -> None:
+    """Refuse a key that is not the path of a file below the folder.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if any(part in {"", ".", ".."} for part in key.split("/")):
+        raise ValueError(key)

@@ -131,23 +131,32 @@ class Links:
     _resolved: tuple[tuple[int, int] | None, str] = field(default=(None, ""), init=False)
     """The folder's device and inode, and its real path with a slash at the end, when it was last resolved."""
 
-    def refusal(self, path: Path, descriptor: int | None = None) -> str | None:
-        """Why the file at a path is excluded because of a link; None if it is not.
-
-        Args:
-            path: A path below the folder.
-            descriptor: An opened file, whose real path is examined instead.
-        """
+    def refusal(self, path: Path) -> str | None:
+        """Why the file at a path below the folder is excluded because of a link; None if it is not."""
         if self.follow == "anywhere":
             return None
         # Strings, because this runs for every document, and pathlib would take longer than reading a small one.
-        real = os.path.realpath(path) if descriptor is None else os.readlink(f"/proc/self/fd/{descriptor}")  # noqa: PTH115
+        return self._refusal(os.path.realpath(path), str(path.relative_to(self.root)))
+
+    def refusal_of_opened(self, key: str, descriptor: int) -> str | None:
+        """Why a file that was opened at the path of a key is excluded because of a link; None if it is not."""
+        if self.follow == "anywhere":
+            return None
+        return self._refusal(os.readlink(f"/proc/self/fd/{descriptor}"), key)  # noqa: PTH115
+
+    def _refusal(self, real: str, relative: str) -> str | None:
+        """Why the file with a real path is excluded.
+
+        Args:
+            real: Where the file is.
+            relative: Its path below the folder, by which it was found.
+        """
         root = self._real_root()
         if not real.startswith(root) and not real.startswith(root := self._real_root(again=True)):
             return "link out of the source"
         if self.follow == "never":
             # The kernel appends a remark to the name of a file that was replaced since it was opened.
-            wanted = os.path.join(root, path.relative_to(self.root))  # noqa: PTH118
+            wanted = os.path.join(root, relative)  # noqa: PTH118
             return "link" if real.removesuffix(" (deleted)") != wanted.removesuffix(" (deleted)") else None
         return None
 

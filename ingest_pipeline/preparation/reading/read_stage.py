@@ -70,20 +70,22 @@ class ReadStage:
         self._previews = previews
         self._cutter = TextCutter(context.chunker, context.recipe.encoding)
 
+    def start_chunking(self) -> None:
+        """Start a chunking process, if one is worth its start. It becomes ready while this process goes on."""
+        if usable_processors() > 1 and self._has_much_text():
+            self._cutter.start()
+
     async def run(self) -> None:
         """Read every document.
 
         Raises:
             UnavailableError: The source does not answer.
         """
-        plans = [plan for plan in self._plans if plan.source is not None]
-        if usable_processors() > 1 and self._has_much_text(plans):
-            self._cutter.start()
-        waiting = iter(plans)
+        plans = iter([plan for plan in self._plans if plan.source is not None])
         with span("read"):
             async with asyncio.TaskGroup() as readers:
                 for _ in range(_MAX_READERS):
-                    readers.create_task(self._read(waiting))
+                    readers.create_task(self._read(plans))
         await self._target.put(None)
 
     async def _read(self, plans: Iterator[DocumentPlan]) -> None:
@@ -131,9 +133,9 @@ class ReadStage:
             and not (columns and is_markdown(key))  # its front matter is read here
         )
 
-    def _has_much_text(self, plans: Sequence[DocumentPlan]) -> bool:
+    def _has_much_text(self) -> bool:
         """Whether a chunking process would get so much text that it is worth its start."""
-        sent = (plan.source.size for plan in plans if plan.source and self._is_sent(plan, self._reader(plan)))
+        sent = (plan.source.size for plan in self._plans if plan.source and self._is_sent(plan, self._reader(plan)))
         return any(size >= _LEAST_BYTES for size in accumulate(sent))
 
     def _cut(self, documents: Sequence[DocumentInProgress]) -> Sequence[DocumentInProgress]:
