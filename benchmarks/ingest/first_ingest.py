@@ -20,7 +20,7 @@ from benchmarks.support.stage import Cost, Job, Stage, stage
 
 LATENCY = 0.05
 """Seconds that the endpoint waits before each answer."""
-_ROUNDS = 3
+_ROUNDS = 5
 _ONE_EDITED_IN = 100
 
 

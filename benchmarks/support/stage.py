@@ -69,6 +69,7 @@ class Stage:
 
     def run(self, module: str, job: Job) -> Cost:
         """Do a job in a process of its own."""
+        os.sync()  # a job that flushes its files must not wait for what others have left to be written
         before, wal = self._postgres_cpu(), self._wal()
         process = self.start(module, job)
         out, _ = process.communicate()
