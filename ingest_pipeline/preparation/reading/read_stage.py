@@ -71,7 +71,7 @@ class ReadStage:
         self._cutter = TextCutter(context.chunker, context.recipe.encoding)
 
     def start_chunking(self) -> None:
-        """Start a chunking process, if one is worth its start. It becomes ready while this process goes on."""
+        """Start a chunking process, if one is worth its start. It becomes ready while this process does other work."""
         if usable_processors() > 1 and self._has_much_text():
             self._cutter.start()
 
