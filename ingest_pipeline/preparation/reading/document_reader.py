@@ -84,7 +84,7 @@ class DocumentReader:
 
     def take(self, text: CutText) -> None:
         """Let `chunks` return what another process has cut."""
-        self._cut_text, self.characters = text, text.characters
+        self._cut_text, self.characters, self._content = text, text.characters, None
         self.work.seconds += text.seconds
 
     def recut(self, store: ObjectSource, chunker: Chunker, blocks: Sequence[Block], most: int) -> Recut | None:
