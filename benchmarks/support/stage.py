@@ -20,6 +20,7 @@ import psycopg
 
 from benchmarks.support.endpoint import DIMENSIONS, ROOT
 from ingest_pipeline.postgres.embedded.server import EmbeddedPostgres
+from tests.support.children import children, cpu_seconds
 
 _databases = itertools.count()
 
@@ -94,10 +95,11 @@ class Stage:
         total = 0
         for entry in Path("/proc").glob("[0-9]*/stat"):
             try:
-                fields = _fields(entry.parent)
+                pid, _, rest = entry.read_text().partition(" (")
             except OSError:
                 continue  # it ended meanwhile
-            if int(entry.parent.name) == postmaster:
+            fields = rest.rpartition(") ")[2].split()
+            if int(pid) == postmaster:
                 total += sum(map(int, fields[11:15]))  # utime, stime, and the same of the children waited for
             elif int(fields[1]) == postmaster:
                 total += sum(map(int, fields[11:13]))
@@ -129,22 +131,10 @@ def _cpu() -> float:
     """CPU seconds of this process and of its children, those that ended and those that are kept for more work."""
     usages = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     ended = sum(usage.ru_utime + usage.ru_stime for usage in usages)
-    ticks = [sum(map(int, _fields(child)[11:13])) for child in _children()]
-    return ended + sum(ticks) / os.sysconf("SC_CLK_TCK")
+    return ended + sum(map(cpu_seconds, children()))
 
 
 def _peak() -> int:
     """Bytes, of this process and its children. What getrusage says begins with the size of the process before."""
-    statuses = [(process / "status").read_text() for process in (Path("/proc/self"), *_children())]
+    statuses = [Path(f"/proc/{pid}/status").read_text() for pid in (os.getpid(), *children())]
     return sum(1024 * int(status.partition("VmHWM:")[2].split()[0]) for status in statuses)
-
-
-def _children() -> list[Path]:
-    """The children of this process in /proc."""
-    pids = [pid for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()]
-    return [Path("/proc", pid) for pid in pids]
-
-
-def _fields(process: Path) -> list[str]:
-    """What the kernel says of a process, after its name."""
-    return (process / "stat").read_text().rpartition(") ")[2].split()

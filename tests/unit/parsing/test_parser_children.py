@@ -23,7 +23,7 @@ from ingest_pipeline.errors import (
 from ingest_pipeline.parsing.built_in_parsers import ParserLimits, parse
 from ingest_pipeline.parsing.worker_pool import ParserPool
 from ingest_pipeline.sandbox import children as children_module
-from tests.support.children import children
+from tests.support.children import children, cpu_seconds
 from tests.support.parsing import LIMITS, text_of
 
 SLOW_PAGE = b'<meta "' * 200_000
@@ -60,11 +60,6 @@ def appearing(before: set[int]) -> int:
                 return pid
         time.sleep(0.02)
     raise AssertionError("no child appeared")
-
-
-def cpu_seconds(pid: int) -> float:
-    user, system = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[11:13]
-    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def test_input_is_limited_before_all_of_it_is_read() -> None:
