@@ -5,7 +5,6 @@
 import random
 import re
 import statistics
-import tracemalloc
 from collections.abc import Iterable, Iterator
 from importlib import import_module
 from inspect import cleandoc
@@ -22,6 +21,7 @@ from ingest_pipeline.chunking.content_defined import GREATEST_SIZE, LEAST_SIZE, 
 from ingest_pipeline.chunking.sections import Sections
 from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.types import Chunk, TextPiece
+from tests.support.allocations import traced
 
 FAMILY = "\U0001f469\u200d\U0001f469\u200d\U0001f467"
 THUMB = "\U0001f44d\U0001f3fd"
@@ -214,17 +214,18 @@ def test_a_line_that_looks_like_a_markdown_heading_is_no_heading_in_plain_text()
     assert sum(c.text.startswith("## Sect") for c in cut("\n\n".join(texts), 200)) < 30
 
 
-def test_memory_is_bounded_by_the_window_and_not_by_the_text() -> None:
+def chunks_of_a_stream() -> int:
+    """How many chunks a text of 600 pieces has."""
+
     def pieces() -> Iterator[str]:
         for number in range(600):
             yield f"{number} " + "some words " * 50
 
-    tracemalloc.start()
-    try:
-        count = sum(1 for _ in Chunker(1000, 0).chunks(map(TextPiece, pieces()), markdown=False))
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
+    return sum(1 for _ in Chunker(1000, 0).chunks(map(TextPiece, pieces()), markdown=False))
+
+
+def test_memory_is_bounded_by_the_window_and_not_by_the_text() -> None:
+    count, peak = traced(chunks_of_a_stream)
     assert count > 300
     assert peak < 200_000
 

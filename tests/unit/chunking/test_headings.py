@@ -1,6 +1,5 @@
 """A chunk knows the headings above it, however its text arrives; what only looks like a heading is none."""
 
-import tracemalloc
 from collections.abc import Iterator
 
 import pytest
@@ -8,6 +7,7 @@ import pytest
 from ingest_pipeline.chunking.content_defined import Chunker
 from ingest_pipeline.chunking.headings import HeadingFinder
 from ingest_pipeline.types import TextPiece
+from tests.support.allocations import traced
 
 
 def headings(text: str, *, markdown: bool = True) -> list[tuple[str, tuple[str, ...]]]:
@@ -153,16 +153,17 @@ def test_headings_of_the_parser_replace_those_in_the_text() -> None:
     assert (chunk.headings, chunk.heading) == (("Given", "Path"), "Given > Path")
 
 
-def test_memory_does_not_grow_with_headings_and_pages() -> None:
+def chunks_under_headings() -> int:
+    """How many chunks of 3,999 pages have a heading, if each page has one."""
+
     def pieces() -> Iterator[TextPiece]:
         for number in range(1, 4_000):
             yield TextPiece(f"# Heading {number}\n\n" + "some words " * 50 + "\n\n", number)
 
-    tracemalloc.start()
-    try:
-        chunks = sum(chunk.heading is not None for chunk in Chunker(1000, 0).chunks(pieces(), markdown=True))
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
+    return sum(chunk.heading is not None for chunk in Chunker(1000, 0).chunks(pieces(), markdown=True))
+
+
+def test_memory_does_not_grow_with_headings_and_pages() -> None:
+    chunks, peak = traced(chunks_under_headings)
     assert chunks >= 3_999
     assert peak < 400_000

@@ -1,7 +1,6 @@
 """Plain text: encodings, byte order marks, newlines, and what is no text."""
 
 import codecs
-import tracemalloc
 from itertools import repeat
 
 import pytest
@@ -10,6 +9,7 @@ from hypothesis import strategies as st
 
 from ingest_pipeline.errors import BinaryDocumentError, DocumentEncodingError
 from ingest_pipeline.parsing.built_in_parsers import parse
+from tests.support.allocations import traced
 from tests.support.parsing import PARSED, text_of
 
 # Text
@@ -82,13 +82,15 @@ def test_much_white_space_and_a_mark_alone_are_no_error(name: str, data: bytes) 
     assert text_of(name, data).strip() == ""
 
 
+BLOCK = b"Some line of text.\n" * 1_000
+
+
+def length_of_blocks() -> int:
+    """Characters of a text of 1,000 blocks."""
+    return sum(len(piece.text) for piece in parse("a.log", repeat(BLOCK, 1_000)))
+
+
 def test_text_is_streamed_in_the_memory_of_one_block() -> None:
-    block = b"Some line of text.\n" * 1_000
-    tracemalloc.start()
-    try:
-        length = sum(len(piece.text) for piece in parse("a.log", repeat(block, 1_000)))
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert length == 1_000 * len(block)
-    assert peak < 10 * len(block)
+    length, peak = traced(length_of_blocks)
+    assert length == 1_000 * len(BLOCK)
+    assert peak < 10 * len(BLOCK)

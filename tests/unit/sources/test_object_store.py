@@ -2,14 +2,15 @@
 
 import os
 import tempfile
-import tracemalloc
 from datetime import UTC
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from ingest_pipeline.errors import ConfigurationError, DocumentError, SourceUnavailableError
 from ingest_pipeline.sources.object_store import ObjectSource
+from tests.support.allocations import traced
 from tests.support.local_folder import excluded, keys, write
 
 pytestmark = pytest.mark.promise("source-faults")
@@ -223,17 +224,16 @@ def test_a_listing_examines_no_file_before_the_key_after_which_it_continues(
     assert examined == ["17", "18", "19"]
 
 
+def number_of_documents(folder: str) -> int:
+    return sum(1 for _ in ObjectSource(folder).list())
+
+
 def test_a_folder_of_many_files_is_listed_in_little_memory(tmp_path: Path) -> None:
     count = 3000
     for number in range(count):
         (tmp_path / f"{number:05}").touch()
-    source = ObjectSource(str(tmp_path))
-    tracemalloc.start()
-    try:
-        assert sum(1 for _ in source.list()) == count
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
+    documents, peak = traced(partial(number_of_documents, str(tmp_path)))
+    assert documents == count
     assert peak < 150 * count
 
 
