@@ -5,19 +5,17 @@ creates first, because that code is trusted. Then it drops its rights, because d
 them: it may need the network and keys. Whatever the user's code does, the answer is a result or one problem.
 """
 
-import json
 import os
 import pickle
-import shutil
 import sys
 from importlib import import_module
-from pathlib import Path
-from typing import BinaryIO, Final, Protocol
+from typing import Any, Final, Protocol
 
 from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.extensions.loader import Extension, described
 from ingest_pipeline.extensions.protocol import MAX_DETAIL_CHARACTERS, Introduction, InvalidResultError
 from ingest_pipeline.sandbox.confinement import drop_rights
+from ingest_pipeline.sandbox.exchange import Exchange, remove_files
 
 
 class Role(Protocol):
@@ -34,25 +32,16 @@ class Role(Protocol):
 
 def main() -> None:
     """Load the extension, then answer requests until the input ends."""
-    # The user's code must not be able to read requests from standard input or to write into the answers.
-    requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    with Path(os.devnull).open("rb") as nothing:
-        os.dup2(nothing.fileno(), 0)
-    os.dup2(2, 1)
-    introduction: Introduction = pickle.loads(requests.read(int(requests.readline())))  # noqa: S301  from the parent
+    exchange = Exchange()
+    introduction: Introduction = pickle.loads(exchange.introduction())  # noqa: S301  from the parent
     try:
         role, extension, kept = _prepared(introduction)
     except ConfigurationError as error:
-        _answer(answers, "refused", str(error)[: 4 * MAX_DETAIL_CHARACTERS])
+        exchange.answer("refused", str(error)[: 4 * MAX_DETAIL_CHARACTERS])
         return
-    _answer(answers, "ready", ", ".join(kept))
-    while line := requests.readline():
-        head: dict[str, object] = json.loads(line)
-        size = int(str(head["size"]))
-        data = requests.read(size)
-        if len(data) < size:
-            return
-        _serve(answers, role, extension, head, data)
+    exchange.answer("ready", ", ".join(kept))
+    for head, data in exchange.requests():
+        exchange.answer(*_result(role, extension, head, data))
 
 
 def _prepared(introduction: Introduction) -> tuple[Role, object, list[str]]:
@@ -85,7 +74,7 @@ def _code_of(extension: object) -> list[str]:
     return [str(top.__file__)] if getattr(top, "__file__", None) else []
 
 
-def _serve(answers: BinaryIO, role: Role, extension: object, head: dict[str, object], data: bytes) -> None:
+def _result(role: Role, extension: object, head: dict[str, Any], data: bytes) -> tuple[str, str, bytes]:
     outcome, detail, result = "result", "", b""
     try:
         result = role.answer(extension, head, data)
@@ -95,20 +84,12 @@ def _serve(answers: BinaryIO, role: Role, extension: object, head: dict[str, obj
         outcome = "too large"
     except BaseException as error:  # noqa: BLE001  `sys.exit` in the user's code fails its document alone
         outcome, detail = "raised", described(error)
-    if len(result) > int(str(head["output_bytes"])):
+    if len(result) > head["output_bytes"]:
         outcome, detail, result = "invalid", f"returned more than {head['output_bytes']} bytes", b""
-    _answer(answers, outcome, detail[:MAX_DETAIL_CHARACTERS], result)
-
-
-def _answer(answers: BinaryIO, outcome: str, detail: str = "", data: bytes = b"") -> None:
-    answers.write(json.dumps({"outcome": outcome, "detail": detail, "size": len(data)}).encode() + b"\n")
-    answers.write(data)
-    answers.flush()
+    return outcome, detail[:MAX_DETAIL_CHARACTERS], result
 
 
 IS_SCRIPT: Final = __name__ == "__main__"
 if IS_SCRIPT:
     main()
-    if os.environ.get("TMPDIR") == os.environ.get("HOME"):
-        # What the document left. The folder itself goes with the parent process, see `sandbox.folders`.
-        shutil.rmtree(os.environ["HOME"], ignore_errors=True)
+    remove_files()

@@ -2,28 +2,28 @@
 
 It runs as a script and imports almost nothing of the package, so that it starts as fast as its parser does. It drops
 its rights to files, the network and other processes before it loads the parser, see `confinement`. The parent limits
-memory and CPU. Requests come on standard input, one after another: a line of JSON with the media type, limits
-and the size of the document in bytes, then the document. Each is answered on standard output: a line of JSON with the
-outcome, one word, a detail for the error message and the size of what follows in bytes: a line of JSON with the
-characters and the page of each piece of the text, and the text in UTF-8. The parent closes the input to end the
-process.
+memory and CPU.
+
+It speaks the protocol of `sandbox.children`. A request has the media type and the limits of a document, then the
+document. The outcome of an answer is ``text``, ``corrupt``, ``too large``, ``encrypted`` or ``unsupported``, and its
+detail is for the error message. The data of a text is a line of JSON with the characters and the page of each piece,
+then the text in UTF-8.
 """
 
 import json
 import os
 import re
-import shutil
-import sys
 import zlib
 from importlib.util import find_spec
 from io import BytesIO
-from typing import BinaryIO, Final, TypedDict, cast
+from typing import Final
 from zipfile import BadZipFile, ZipFile
 
 from ingest_pipeline.parsing.mail import BrokenMailError, mail_text
 from ingest_pipeline.parsing.pages import MARKER, Piece, divide_pages, divide_slides
 from ingest_pipeline.parsing.tables import rewrite_tables
 from ingest_pipeline.sandbox.confinement import drop_rights
+from ingest_pipeline.sandbox.exchange import Exchange, remove_files
 
 MAX_LIST_BYTES: Final = 16 << 20
 """Size of the list of pieces, which precedes a text. A page takes about 15 bytes."""
@@ -55,55 +55,24 @@ _XLSX: Final = "application/vnd.openxmlformats-officedocument.spreadsheetml.shee
 _EMBEDDED_IMAGE: Final = re.compile(r"!\[[^\]\n]*\]\(data:[^)\s]*\)")
 
 
-class Request(TypedDict):
-    """The line of JSON before a document."""
-
-    media_type: str
-    size: int
-    unpacked_bytes: int
-    text_bytes: int
-
-
-class Answer(TypedDict):
-    """The line of JSON before a text."""
-
-    outcome: str
-    """``ready`` once, at the start; then ``text``, ``corrupt``, ``too large``, ``encrypted`` or ``unsupported``."""
-    detail: str
-    size: int
-
-
 def main() -> None:
     """Answer requests until the input ends."""
-    # What a library prints must not get into the answers.
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-    _answer(answers, "ready", ", ".join(KEPT))
-    while line := sys.stdin.buffer.readline():
-        request = cast("Request", json.loads(line))
-        data = sys.stdin.buffer.read(request["size"])
-        if len(data) < request["size"]:
-            return
+    exchange = Exchange()
+    exchange.answer("ready", ", ".join(KEPT))
+    for request, data in exchange.requests():
         result = _extract(data, request["media_type"], request["unpacked_bytes"])
         if isinstance(result, tuple):
             outcome, detail = result
-            _answer(answers, outcome, detail[:MAX_DETAIL_CHARACTERS])
+            exchange.answer(outcome, detail[:MAX_DETAIL_CHARACTERS])
             continue
         pieces = json.dumps([(len(piece), page) for piece, page in result]).encode()
         text = "".join(piece for piece, _ in result).encode()
         if len(text) > request["text_bytes"]:
-            _answer(answers, "too large", f"has more than {request['text_bytes']} bytes of text")
+            exchange.answer("too large", f"has more than {request['text_bytes']} bytes of text")
         elif len(pieces) >= MAX_LIST_BYTES:
-            _answer(answers, "too large", "has too many pages")
+            exchange.answer("too large", "has too many pages")
         else:
-            _answer(answers, "text", data=pieces + b"\n" + text)
-
-
-def _answer(answers: BinaryIO, outcome: str, detail: str = "", data: bytes = b"") -> None:
-    head: Answer = {"outcome": outcome, "detail": detail, "size": len(data)}
-    answers.write(json.dumps(head).encode() + b"\n")
-    answers.write(data)
-    answers.flush()
+            exchange.answer("text", data=pieces + b"\n" + text)
 
 
 def _extract(data: bytes, media_type: str, unpacked_bytes: int) -> list[Piece] | tuple[str, str]:
@@ -187,5 +156,4 @@ def _outcome(error: kreuzberg.KreuzbergError) -> str:
 
 if __name__ == "__main__":
     main()
-    # What the document left. The folder itself goes with the parent process, see `sandbox.folders`.
-    shutil.rmtree(os.environ["HOME"], ignore_errors=True)
+    remove_files()

@@ -1,5 +1,6 @@
 """Child processes that parse foreign files and run code of the user, with limits and without rights.
 
-`children` starts, limits, reuses and kills them, `folders` has their temporary folders, and `confinement` drops their
-rights. Imports `errors` only. Begin with `children`.
+`children` starts, limits, reuses and kills them, and `folders` has their temporary folders. In the child process,
+`exchange` reads requests and writes answers, and `confinement` drops rights. Imports `telemetry` and the modules below
+it. Begin with `children`.
 """
