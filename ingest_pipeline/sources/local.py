@@ -104,7 +104,7 @@ class LocalFolder:
         """
         try:
             path = self._path(key)
-            found = None if self._links.refusal(path) else regular_file(path)
+            found = None if self._links.refusal(path, key) else regular_file(path)
         except ValueError:
             return None
         except OSError as error:

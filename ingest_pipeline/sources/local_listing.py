@@ -69,7 +69,7 @@ class Listing:
         found: list[str] = []
         with os.scandir(folder) as entries:
             for entry in entries:
-                if entry.is_symlink() and (refusal := self._links.refusal(Path(entry.path))):
+                if entry.is_symlink() and (refusal := self._links.refusal(entry.path, prefix + entry.name)):
                     self._note(readable_name(prefix + entry.name), refusal)
                     continue
                 try:
@@ -131,12 +131,12 @@ class Links:
     _resolved: tuple[tuple[int, int] | None, str] = field(default=(None, ""), init=False)
     """The folder's device and inode, and its real path with a slash at the end, when it was last resolved."""
 
-    def refusal(self, path: Path) -> str | None:
-        """Why the file at a path below the folder is excluded because of a link; None if it is not."""
+    def refusal(self, path: Path | str, key: str) -> str | None:
+        """Why the file of a key, at a path below the folder, is excluded because of a link; None if it is not."""
         if self.follow == "anywhere":
             return None
         # Strings, because this runs for every document, and pathlib would take longer than reading a small one.
-        return self._refusal(os.path.realpath(path), str(path.relative_to(self.root)))
+        return self._refusal(os.path.realpath(path), key)
 
     def refusal_of_opened(self, key: str, descriptor: int) -> str | None:
         """Why a file that was opened at the path of a key is excluded because of a link; None if it is not."""
@@ -144,19 +144,19 @@ class Links:
             return None
         return self._refusal(os.readlink(f"/proc/self/fd/{descriptor}"), key)  # noqa: PTH115
 
-    def _refusal(self, real: str, relative: str) -> str | None:
+    def _refusal(self, real: str, key: str) -> str | None:
         """Why the file with a real path is excluded.
 
         Args:
             real: Where the file is.
-            relative: Its path below the folder, by which it was found.
+            key: Its path below the folder, by which it was found.
         """
         root = self._real_root()
         if not real.startswith(root) and not real.startswith(root := self._real_root(again=True)):
             return "link out of the source"
         if self.follow == "never":
             # The kernel appends a remark to the name of a file that was replaced since it was opened.
-            wanted = os.path.join(root, relative)  # noqa: PTH118
+            wanted = os.path.join(root, key)  # noqa: PTH118
             return "link" if real.removesuffix(" (deleted)") != wanted.removesuffix(" (deleted)") else None
         return None
 
