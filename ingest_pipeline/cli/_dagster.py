@@ -9,13 +9,16 @@ from contextlib import contextmanager
 import dagster as dg
 from alembic.util import CommandError
 from dagster_postgres.utils import DagsterPostgresException
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from ingest_pipeline.cli._session import STORAGE_URL, dagster_environment
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.errors import ConfigurationError, DatabaseUnavailableError
 from ingest_pipeline.postgres.url import without_password
 from ingest_pipeline.reporting.dagster_tables import complete_tables
+
+FAULTS = (SQLAlchemyError, DagsterPostgresException)
+"""What Dagster raises if its tables cannot be used."""
 
 
 @contextmanager
@@ -41,7 +44,12 @@ def instance(settings: CorpusConfig) -> Generator[dg.DagsterInstance]:
             f"table: {error}. Tables that Dagster created there before it failed were not removed",
             "Give Dagster a database or a schema of its own in that file; deploy/dagster.yaml shows how.",
         ) from error
-    except (SQLAlchemyError, DagsterPostgresException) as error:
-        url = settings.database_url or ""
-        reason = without_password((str(error).splitlines() or [type(error).__name__])[0], url)
+    except FAULTS as error:
+        reason = without_password(reason_of(error), settings.database_url or "")
         raise DatabaseUnavailableError(f"Dagster's own tables in Postgres cannot be used: {reason}") from error
+
+
+def reason_of(error: Exception) -> str:
+    """The first line of what the driver says, without the driver's name. It may quote the url."""
+    said = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+    return (str(said).splitlines() or [type(said).__name__])[0]

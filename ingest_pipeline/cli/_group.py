@@ -26,8 +26,6 @@ CORPUS = f"{__name__}.corpus"
 RENAME = f"{__name__}.rename"
 """Where click's context has the function that gives settings the names which the user knows, in an error."""
 
-VERSION = click.IntRange(1, 2**63 - 1)
-
 
 class _Key(click.ParamType[str]):
     """The key of a document as listings and messages show it. Bytes that are not text are written as escapes."""

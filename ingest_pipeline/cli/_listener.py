@@ -17,8 +17,9 @@ import dagster as dg
 from ingest_pipeline.assets.ingest_run import run_configuration
 from ingest_pipeline.cli import _dagster, _runs
 from ingest_pipeline.cli._execution import execute
+from ingest_pipeline.cli._outages import Outages
 from ingest_pipeline.config.corpus_config import CorpusConfig
-from ingest_pipeline.errors import IngestError, StaleError, UnavailableError
+from ingest_pipeline.errors import DatabaseUnavailableError, IngestError, StaleError, UnavailableError
 from ingest_pipeline.events.queue import EventQueue, Message
 from ingest_pipeline.ingestion.context import open_context
 from ingest_pipeline.orchestration.build import build_resources
@@ -57,6 +58,7 @@ class Listener:
         self._queue = EventQueue(settings.events or "")
         self._embedder = build_resources(settings.replace(embedding_api_key=None, database_url=None)).embedder
         self._last_note = ""
+        self._outages = Outages(settings.database_url or "", report)
 
     def listen(self) -> None:
         """Read the queue until interrupted. Services that do not answer are tried again after growing pauses.
@@ -72,14 +74,19 @@ class Listener:
             False,  # noqa: FBT003  of a callback
         )
         pause = 1.0
-        while True:
-            try:
-                with self._opened() as (instance, database):
-                    while True:
-                        self.turn(instance, database, _WAIT_SECONDS)
-                        pause = 1.0
-            except (UnavailableError, StaleError) as error:
-                self._note(str(error))
+        with self._outages.instead_of_dagsters():
+            while True:
+                try:
+                    with self._opened() as (instance, database):
+                        while True:
+                            # Without a wait after an outage, because its end is reported after the turn.
+                            self.turn(instance, database, 0 if self._outages.in_progress else _WAIT_SECONDS)
+                            self._outages.end()
+                            pause = 1.0
+                except DatabaseUnavailableError as error:
+                    self._outages.begin(error.message)
+                except (UnavailableError, StaleError) as error:
+                    self._note(str(error))
                 time.sleep(pause)
                 pause = min(_MAX_PAUSE_SECONDS, 2 * pause)
 
@@ -171,7 +178,12 @@ class Listener:
                 # Otherwise another receiver sees them too, and finds nothing to do, or does the same work once more.
                 with suppress(IngestError):
                     self._queue.extend(messages)
+                try:
                     report_read(instance, self._names, by_listener=True)
+                except _dagster.FAULTS as error:
+                    self._outages.begin(_dagster.reason_of(error))
+                else:
+                    self._outages.end()
 
         watcher = threading.Thread(target=extend, daemon=True)
         watcher.start()

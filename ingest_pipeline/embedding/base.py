@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from math import ceil
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, Self, TypeAlias, TypeVar
 from urllib.parse import urlsplit
@@ -21,7 +22,8 @@ T = TypeVar("T")
 Rows: TypeAlias = Sequence[Sequence[float]] | Vectors
 """Vectors as lists of numbers, or as an array with a row for each."""
 
-
+_TEMPORARY = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT, HTTPStatus.TOO_MANY_REQUESTS}
+_NEVER_SERVED = {HTTPStatus.NOT_IMPLEMENTED, HTTPStatus.HTTP_VERSION_NOT_SUPPORTED}
 BYTES_PER_TOKEN = 4
 """What a token of English has. Only `padded_tokens` is counted so, because it is no limit of an API."""
 
@@ -236,3 +238,11 @@ def check_endpoint(url: str, setting: str) -> str:
         shown = "" if "@" in url else f" {url!r}"  # a login precedes the @
         raise ConfigurationError(f"{setting}{shown} is not an HTTP address", "Write it like https://host/v1.")
     return url
+
+
+def is_temporary(status: int) -> bool:
+    """Whether a request that was answered with this HTTP status may succeed later.
+
+    501 and 505 come from a server that cannot serve such a request at all, so waiting changes nothing.
+    """
+    return status in _TEMPORARY or (status >= HTTPStatus.INTERNAL_SERVER_ERROR and status not in _NEVER_SERVED)

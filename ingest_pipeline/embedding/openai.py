@@ -23,7 +23,7 @@ from pydantic_core import to_json
 
 from ingest_pipeline.embedding._concurrency import AdaptiveConcurrency
 from ingest_pipeline.embedding._response import Vectors, parse_answer, read_answer
-from ingest_pipeline.embedding.base import EmbeddedBatch, OpenAISettings, Purpose, check_endpoint
+from ingest_pipeline.embedding.base import EmbeddedBatch, OpenAISettings, Purpose, check_endpoint, is_temporary
 from ingest_pipeline.embedding.certificates import trusted_certificates
 from ingest_pipeline.embedding.prompts import Prompt
 from ingest_pipeline.embedding.redaction import without_quotes
@@ -45,6 +45,7 @@ _TAKES_DIMENSIONS = "text-embedding-3"
 _ABOUT_INPUT = re.compile(r"input|token|context length|too (long|large)|batch", re.IGNORECASE)
 _NAMED_INPUT = re.compile(r"\binput\[(\d+)\]")
 _TOO_MUCH = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE, 529)
+_NO_QUOTA = b'"insufficient_quota"'
 _LONGEST_SILENCE = 120.0
 _LEAST_UPLOAD = 256 << 10
 """Bytes a second. A request that is sent more slowly than this times out."""
@@ -266,9 +267,10 @@ class OpenAIEmbedder:
         except TimeoutError as error:
             # The client's own limit starts again with every byte.
             raise httpx2.ReadTimeout("the answer does not end", request=response.request) from error
-        if response.status_code == HTTPStatus.TOO_MANY_REQUESTS and b'"insufficient_quota"' in response.content:
+        has_no_quota = response.status_code == HTTPStatus.TOO_MANY_REQUESTS and _NO_QUOTA in response.content
+        if has_no_quota or (response.is_server_error and not is_temporary(response.status_code)):
             response.headers["x-should-retry"] = "false"
-        elif response.is_success and response.request.url.path.endswith("/embeddings"):
+        if response.is_success and response.request.url.path.endswith("/embeddings"):
             try:
                 # Kept, because megabytes of text take a while to parse.
                 body = response.extensions[_BODY] = parse_answer(response.content)
@@ -291,7 +293,7 @@ class OpenAIEmbedder:
         if access := self._access_failure(error, texts):
             return access
         said, sent = self._clean(error.message, texts), _sent(error)
-        if error.status_code in {408, 409, 429} or error.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        if is_temporary(error.status_code):
             wait = error.response.headers.get("retry-after")
             asked = f"; it asks to wait {self._clean(wait, ())} s" if wait else ""
             return EmbeddingUnavailableError(f"{self.host} refused {sent} requests, the last with: {said}{asked}")

@@ -86,7 +86,7 @@ def _extract(data: bytes, media_type: str, unpacked_bytes: int) -> list[Piece] |
     except BrokenMailError as error:
         return "corrupt", str(error)
     except kreuzberg.KreuzbergError as error:
-        return _outcome(error), f"cannot be parsed: {error}"
+        return _outcome(error), f"cannot be parsed: {_said_once(error)}"
 
 
 def _converted(data: bytes, media_type: str) -> kreuzberg.ExtractionResult:
@@ -141,6 +141,13 @@ def _examine_archive(data: bytes, unpacked_bytes: int) -> tuple[str, str] | None
         outcome = "encrypted" if "encrypted" in str(error) else "unsupported"
         return outcome, f"is a ZIP archive of an unknown kind: {error}"
     return ("corrupt", f"is damaged in its member {damaged}") if damaged else None
+
+
+def _said_once(error: kreuzberg.KreuzbergError) -> str:
+    """The message of the parser, which has its cause twice, and the name of the class before it."""
+    parts = dict.fromkeys(str(error).split(": "))
+    parts.pop(type(error).__name__, None)
+    return ": ".join(parts)
 
 
 def _outcome(error: kreuzberg.KreuzbergError) -> str:

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 
+from ingest_pipeline.embedding.base import is_temporary
 from ingest_pipeline.embedding.certificates import trusted_certificates
 from ingest_pipeline.embedding.redaction import without_quotes
 from ingest_pipeline.errors import (
@@ -30,7 +31,6 @@ from ingest_pipeline.errors import (
 _MAX_TEXTS = 1_000
 _GREATEST_MESSAGE = 300
 _FIRST_WAIT_SECONDS = 0.25
-_TEMPORARY = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS}
 _MALFORMED = {HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY}
 
 
@@ -119,7 +119,7 @@ class RerankEndpoint:
             except httpx2.HTTPError as error:
                 problem = type(error).__name__
                 continue
-            if response.status_code not in _TEMPORARY and not response.is_server_error:
+            if not is_temporary(response.status_code):
                 return response
             problem = f"status {response.status_code}"
         raise RerankerUnavailableError(

@@ -8,6 +8,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from ingest_pipeline.errors import (
@@ -25,6 +26,7 @@ from ingest_pipeline.sources.local_files import (
     wait_for_next_clock_step,
 )
 from ingest_pipeline.sources.local_listing import ExclusionReasonOf, FollowLinks, KeyRange, Links, Listing, OnExcluded
+from ingest_pipeline.sources.state_folders import stores_reason
 from ingest_pipeline.types import SourceObject
 
 _BLOCK_BYTES = 1 << 20
@@ -42,8 +44,8 @@ class LocalFolder:
     """A folder and all below it.
 
     Regular files are listed, hidden ones too, in order of their keys' code points. Links are followed, but not back to
-    a folder above. Unfinished files, links that lead nowhere, and entries that are no files are excluded, with a
-    reason for each.
+    a folder above. Unfinished files, links that lead nowhere, entries that are no files, and folders in which this
+    package keeps its state are excluded, with a reason for each.
 
     Args:
         root: The folder.
@@ -104,7 +106,8 @@ class LocalFolder:
         """
         try:
             path = self._path(key)
-            found = None if self._links.refusal(path, key) else regular_file(path)
+            is_excluded = self._links.refusal(path, key) or self._is_in_state_folder(key)
+            found = None if is_excluded else regular_file(path)
         except ValueError:
             return None
         except OSError as error:
@@ -191,9 +194,19 @@ class LocalFolder:
             raise SourceUnavailableError(f"Document {obj.key!r} cannot be read: {error.strerror}") from error
         check_unchanged(descriptor, obj)
 
+    def _is_in_state_folder(self, key: str) -> bool:
+        """Whether a folder above a file is one that a listing does not enter."""
+        above = ["", *(key[:end] for end, character in enumerate(key) if character == "/")]
+        return any(stores_reason(partial(_exists, f"{self._root}/{folder}")) for folder in above)
+
     def _path(self, key: str) -> Path:
         _check_key(key)
         return self._root / key
+
+
+def _exists(folder: str, name: str) -> bool:
+    """Whether a folder has an entry; False if that cannot be examined, because then examining the file fails too."""
+    return os.path.exists(f"{folder}/{name}")  # noqa: PTH110  a path raises
 
 
 def _check_key(key: str) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from ingest_pipeline.sources.local_files import NOT_THERE, readable_name, regular_file, source_object
+from ingest_pipeline.sources.state_folders import state_folder_reason
 from ingest_pipeline.types import SourceObject
 
 ExclusionReasonOf = Callable[[str], str | None]
@@ -49,7 +50,11 @@ class Listing:
         if identity in above:
             self._note(prefix, "link back to a folder above")
             return
-        for name in self._sorted_names(folder, prefix):
+        names = self._sorted_names(folder, prefix)
+        if reason := state_folder_reason(names):
+            self._note(readable_name(prefix), reason)
+            return
+        for name in names:
             shown = readable_name(prefix + name)
             if not name.endswith("/"):
                 # Not before this one: examining a file costs as much as the rest of the comparison.

@@ -17,6 +17,7 @@ from ingest_pipeline.sources.source_url import canonical_url
 from ingest_pipeline.types import corpus_name
 
 _LANCE_SCHEMES = {"file", "s3", "gs", "az", "abfss", "oss"}
+_TABLE_SUFFIX = ".lance"
 _PREFIX_PART = re.compile(r"[A-Za-z0-9]+(_[A-Za-z0-9]+)*")
 
 
@@ -122,22 +123,41 @@ class StoreOptions(BaseModel):
             return checked_url(value) if value else None
 
 
-def check_lancedb_uri(uri: str) -> str:
+def check_lancedb_uri(uri: str, named: str = "INGEST_LANCEDB_URI") -> str:
     """The uri without slashes at its end.
+
+    Args:
+        uri: A path or a url.
+        named: How the user gave it.
 
     Raises:
         ConfigurationError: It cannot be a folder of tables.
     """
     if "://" not in uri:
+        _check_outside_of_tables(uri, str(Path(uri).absolute()), named)
         return uri.rstrip("/") or uri
     parts = urlsplit(uri)
-    if parts.scheme in _LANCE_SCHEMES and (parts.netloc or parts.scheme == "file"):
-        return uri.rstrip("/")
     shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-    raise ConfigurationError(
-        f"INGEST_LANCEDB_URI is {shown!r}, which is neither a path nor a url such as s3://bucket/folder",
-        "Correct INGEST_LANCEDB_URI.",
-    )
+    if parts.scheme not in _LANCE_SCHEMES or not (parts.netloc or parts.scheme == "file"):
+        raise ConfigurationError(
+            f"{named} is {shown!r}, which is neither a path nor a url such as s3://bucket/folder", f"Correct {named}."
+        )
+    _check_outside_of_tables(shown, parts.path, named)
+    return uri.rstrip("/")
+
+
+def _check_outside_of_tables(shown: str, path: str, named: str) -> None:
+    """Refuse a folder in another table, which includes it whenever that one is copied, moved or dropped.
+
+    The name decides, because this machine may not reach the folder.
+    """
+    table = next((part for part in path.split("/") if part.endswith(_TABLE_SUFFIX) and part != _TABLE_SUFFIX), None)
+    if table is not None:
+        raise ConfigurationError(
+            f"{named} is {shown!r}. A folder with an ending as that of {table!r} is a LanceDB table, and no other "
+            "table can be in it",
+            f"Set {named} to the folder that contains {table!r}, or to another one outside of it.",
+        )
 
 
 def absolute_location(location: str) -> str:

@@ -38,6 +38,8 @@ def test_a_corpus_is_listed_relocated_and_deleted(
     assert (refused.exit_code, "relocate --source" in refused.stderr) == (2, True)
     assert cli.run("relocate").exit_code == 2
     assert cli.run("relocate", "--source", str(tmp_path / "nowhere")).exit_code == 2
+    refused = cli.run("relocate", "--table", str(tmp_path / "lake" / "docs.lance"))
+    assert (refused.exit_code, "Set --table to the folder that contains 'docs.lance'" in refused.stderr) == (2, True)
     told = cli.json(
         "relocate",
         *("--table", moved["INGEST_LANCEDB_URI"], "--source", moved["INGEST_SOURCE"]),

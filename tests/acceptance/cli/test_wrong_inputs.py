@@ -60,6 +60,7 @@ SETTINGS = [
     ("plan", {"INGEST_XYZ": "red"}, "The known ones are INGEST_ACCESS, INGEST_CHUNKER"),
     ("plan", {"INGEST_EMBEDDING_PRICES": "cheap"}, "INGEST_EMBEDDING_PRICES"),
     ("plan", {"INGEST_LANCEDB_URI": "ftp://me:hunter2@host/x"}, "INGEST_LANCEDB_URI"),
+    ("plan", {"INGEST_LANCEDB_URI": "lake/docs.lance/data"}, "no other table can be in it"),
     ("plan", {"INGEST_DATABASE_URL": "sqlite:///x.db"}, "must begin with postgresql://"),
     ("plan", {"INGEST_DATABASE_URL": "postgresql://me:hunter2@host:port/db"}, "number where its port should be"),
     ("ingest", {"OPENAI_BASE_URL": "https://me:hunter2@[host/v1"}, "is not an HTTP address"),

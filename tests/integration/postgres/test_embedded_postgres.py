@@ -25,6 +25,7 @@ from ingest_pipeline.postgres.embedded import binaries
 from ingest_pipeline.postgres.embedded import server as server_module
 from ingest_pipeline.postgres.embedded.server import EmbeddedPostgres
 from ingest_pipeline.postgres.url import parts_of
+from ingest_pipeline.sources.object_store import ObjectSource
 from tests.support.servers.embedded_users import USER, ask, output_of, parent_of, remember, user_process
 
 # Its database gets no further than under the name that it has while it is made.
@@ -114,6 +115,18 @@ def test_the_server_has_none_of_our_secrets_and_its_role_cannot_read_files(
     with pytest.raises(psycopg.OperationalError):
         psycopg.connect(url.replace("//ingest_pipeline:", "//postgres:"))
     assert "hunter2" not in (directory / "server.log").read_text()
+
+
+@pytest.mark.promise("secrets")
+def test_no_file_of_a_server_is_a_document(server: EmbeddedPostgres, directory: Path) -> None:
+    server.start()
+    assert (directory / "password").exists()
+    found: dict[str, str] = {}
+    source = ObjectSource(str(directory.parent))
+    listed = [obj.key for obj in source.list(on_excluded=found.__setitem__)]
+    assert [key for key in listed if key.startswith(directory.name)] == []
+    assert found[f"{directory.name}/"] == "folder of an embedded Postgres"
+    assert source.stat(f"{directory.name}/password") is None
 
 
 @pytest.mark.promise("embedded-postgres")

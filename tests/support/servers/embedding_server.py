@@ -56,6 +56,10 @@ class Fault(Enum):
     """500, retry after a millisecond."""
     OVERLOADED = auto()
     """503, retry after a millisecond."""
+    NOT_IMPLEMENTED = auto()
+    """501, retry after a millisecond."""
+    OLD_PROTOCOL = auto()
+    """505, retry after a millisecond."""
     UNAUTHORIZED = auto()
     """401 that quotes the key it was sent."""
     FORBIDDEN = auto()
@@ -292,6 +296,8 @@ _REFUSALS: dict[Fault, tuple[int, dict[str, str], Payload]] = {
     Fault.QUOTA: (429, _SOON, _QUOTA),
     Fault.SERVER_ERROR: (500, _SOON, _SERVER),
     Fault.OVERLOADED: (503, _SOON, _SERVER),
+    Fault.NOT_IMPLEMENTED: (501, _SOON, _error("Embeddings are not implemented.", None, "server_error")),
+    Fault.OLD_PROTOCOL: (505, _SOON, _error("HTTP version not supported.", None, "server_error")),
     Fault.UNAUTHORIZED: (401, {}, _KEY),
     Fault.FORBIDDEN: (403, {}, _KEY),
     Fault.TOO_LONG: (400, {}, _error("This model's maximum context length is 8192 tokens.")),

@@ -306,6 +306,22 @@ def test_an_unknown_model_is_named(server: EmbeddingServer) -> None:
     assert "'no-such-model'" in str(failure(server, EmbeddingAccessError, model="no-such-model"))
 
 
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        (Fault.NOT_IMPLEMENTED, "Error code: 501 - Embeddings are not implemented"),
+        (Fault.OLD_PROTOCOL, "Error code: 505"),
+    ],
+)
+def test_a_server_that_cannot_embed_at_all_is_a_wrong_setting(server: EmbeddingServer, fault: Fault, says: str) -> None:
+    server.fail_next(fault, times=4)
+    error = str(failure(server, ConfigurationError))
+    assert says in error
+    assert "OPENAI_BASE_URL" in error
+    assert "again later" not in error
+    assert server.requests == 1
+
+
 def test_a_parameter_that_is_refused_is_not_blamed_on_a_text(server: EmbeddingServer) -> None:
     server.fail_next(Fault.BAD_PARAMETER)
     assert "Unrecognized request argument" in str(failure(server, ConfigurationError))

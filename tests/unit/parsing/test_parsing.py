@@ -103,8 +103,17 @@ def test_an_old_or_encrypted_office_file_is_unsupported() -> None:
 
 def test_an_encrypted_pdf_is_unsupported(samples: dict[str, bytes]) -> None:
     keys = b"/ID [<00><00>] /Encrypt << /Filter /Standard /V 1 /R 2 /P -4 /O <%s> /U <%s> >>" % (b"41" * 32, b"42" * 32)
-    with pytest.raises(UnsupportedFormatError, match="password"):
+    with pytest.raises(UnsupportedFormatError) as refused:
         text_of("a.pdf", samples["sagas.pdf"].replace(b"/Root 1 0 R", b"/Root 1 0 R " + keys))
+    assert str(refused.value) == (
+        "Document 'a.pdf' cannot be parsed: PDF is password-protected. Save it without a password."
+    )
+
+
+def test_the_problem_of_a_corrupt_pdf_is_said_once() -> None:
+    with pytest.raises(CorruptDocumentError) as refused:
+        text_of("a.pdf", b"%PDF-1.7 and then nothing")
+    assert refused.value.problem == "cannot be parsed: Invalid PDF: PdfiumLibraryInternalError: FormatError"
 
 
 @pytest.mark.parametrize("name", [name for name in PARSED if name != "row-locks.html"])

@@ -146,6 +146,14 @@ def test_a_temporary_fault_is_tried_again(server: Server, status: int) -> None:
         ask(server, "a")
 
 
+@pytest.mark.parametrize("status", [501, 505])
+def test_a_server_that_cannot_rerank_at_all_is_a_wrong_setting(server: Server, status: int) -> None:
+    server.answer = lambda _: (status, {"message": "not here"})
+    with pytest.raises(ConfigurationError, match=rf"refused a request \({status}\).*Check INGEST_RERANK_URL"):
+        ask(server, "a")
+    assert len(server.requests) == 1
+
+
 def test_nobody_there_is_unavailable(server: Server) -> None:
     server.url = f"http://127.0.0.1:{free_port()}/rerank"
     with pytest.raises(RerankerUnavailableError, match="failed 3 times"):

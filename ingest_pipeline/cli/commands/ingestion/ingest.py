@@ -10,6 +10,7 @@ from rich.console import Console
 
 from ingest_pipeline.cli import _session, _settings
 from ingest_pipeline.cli._group import KEY, as_json, command, exit_with, renamed
+from ingest_pipeline.cli._numbers import WholeNumber
 from ingest_pipeline.cli._output import cost_line, to_dict
 from ingest_pipeline.cli._terminal import echo, print_json
 from ingest_pipeline.errors import UnknownDocumentError
@@ -36,7 +37,7 @@ from ingest_pipeline.types import counted
 )
 @click.option(
     "--workers",
-    type=click.IntRange(min=1),
+    type=WholeNumber(1),
     default=1,
     show_default=True,
     help="Processes on this machine that share the documents and the limits of the run.",

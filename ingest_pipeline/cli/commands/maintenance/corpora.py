@@ -14,7 +14,7 @@ from ingest_pipeline.cli._group import as_json, command
 from ingest_pipeline.cli._output import print_facts, to_dict
 from ingest_pipeline.cli._terminal import echo, print_json
 from ingest_pipeline.config.corpus_config import CorpusConfig
-from ingest_pipeline.config.options.stores import absolute_location
+from ingest_pipeline.config.options.stores import absolute_location, check_lancedb_uri
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.errors import ConfigurationError
 from ingest_pipeline.ingestion.context import named_corpus
@@ -92,7 +92,8 @@ def relocate(folder: str | None, url: str | None, model: str | None, *, as_json:
     done: dict[str, object] = {"corpus": settings.corpus}
     with _session.postgres(settings) as running, Database(running.database_url or "") as database:
         if folder is not None:
-            done["tables"] = move_tables(database, settings.corpus, absolute_location(folder))
+            there = check_lancedb_uri(absolute_location(folder), "--table")
+            done["tables"] = move_tables(database, settings.corpus, there)
         if url is not None:
             done["source"] = _move_source(
                 named_corpus(database, settings.corpus), ObjectSource(absolute_location(url), settings.follow_links)

@@ -12,7 +12,8 @@ from typing import Any
 import click
 
 from ingest_pipeline.cli import _session, _settings
-from ingest_pipeline.cli._group import KEY, VERSION, as_json, command, exit_with
+from ingest_pipeline.cli._group import KEY, as_json, command, exit_with
+from ingest_pipeline.cli._numbers import VERSION, WholeNumber
 from ingest_pipeline.cli._output import local_time, print_rows, short_id
 from ingest_pipeline.cli._terminal import echo, print_json
 from ingest_pipeline.corpus.corpus import Corpus
@@ -37,7 +38,7 @@ _REMOVED: Mapping[str | None, str] = {
 @command
 @click.argument("key", type=KEY, required=False)
 @click.option(
-    "--limit", type=click.IntRange(1, 100_000), default=20, show_default=True, help="Maximum number of rows to show."
+    "--limit", type=WholeNumber(1, 100_000), default=20, show_default=True, help="Maximum number of rows to show."
 )
 @as_json
 def history(key: str | None, limit: int, *, as_json: bool) -> None:

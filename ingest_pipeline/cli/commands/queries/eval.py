@@ -9,6 +9,7 @@ import click
 
 from ingest_pipeline.cli import _session, _settings
 from ingest_pipeline.cli._group import as_json, command
+from ingest_pipeline.cli._numbers import WholeNumber
 from ingest_pipeline.cli._output import print_rows
 from ingest_pipeline.cli._terminal import echo, print_json
 from ingest_pipeline.errors import ConfigurationError
@@ -28,7 +29,7 @@ _MAX_ROWS = 20
 )
 @click.option("--version", "name", metavar="VERSION", help="Version or saga to score, see `history`. Default: head.")
 @click.option("--against", metavar="VERSION", help="Compare with this version or saga.")
-@click.option("--k", type=click.IntRange(1, 1000), help="Chunks of a search that count. Default: INGEST_GOLDEN_K.")
+@click.option("--k", type=WholeNumber(1, 1000), help="Chunks of a search that count. Default: INGEST_GOLDEN_K.")
 @click.option("--mode", type=click.Choice(SEARCH_MODES), help="How to search. Default: INGEST_GOLDEN_MODE.")
 @as_json
 def eval(  # noqa: A001  named as the command is

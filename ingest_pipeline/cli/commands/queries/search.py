@@ -12,6 +12,7 @@ from rich.console import Console
 from ingest_pipeline.cli import _session, _settings
 from ingest_pipeline.cli._group import as_json, command
 from ingest_pipeline.cli._hits import print_hits
+from ingest_pipeline.cli._numbers import WholeNumber
 from ingest_pipeline.cli._terminal import echo, print_json
 from ingest_pipeline.corpus.corpus import Corpus
 from ingest_pipeline.errors import ConfigurationError
@@ -51,7 +52,7 @@ from ingest_pipeline.types import SEARCH_MODES, SearchMode, counted
     help="Show each chunk with its neighbours, or the whole section around it.",
 )
 @click.option(
-    "--limit", type=click.IntRange(1, 100_000), default=5, show_default=True, help="Maximum number of chunks to show."
+    "--limit", type=WholeNumber(1, 100_000), default=5, show_default=True, help="Maximum number of chunks to show."
 )
 @as_json
 def search(

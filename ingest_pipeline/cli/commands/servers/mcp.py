@@ -10,6 +10,7 @@ import click
 from ingest_pipeline.api import open_corpus
 from ingest_pipeline.cli import _settings
 from ingest_pipeline.cli._group import command
+from ingest_pipeline.cli._numbers import PORT
 from ingest_pipeline.cli._terminal import echo
 from ingest_pipeline.errors import MissingExtraError
 
@@ -17,7 +18,7 @@ from ingest_pipeline.errors import MissingExtraError
 @command
 @click.option("--http", "over_http", is_flag=True, help="Serve HTTP at /mcp instead of stdin and stdout.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="With --http: the address to listen on.")
-@click.option("--port", default=8000, show_default=True, help="With --http: the port.")
+@click.option("--port", default=8000, show_default=True, type=PORT, help="With --http: the port.")
 @click.option(
     "--principal", "principals", multiple=True, metavar="NAME", help="A principal of every caller; repeatable."
 )

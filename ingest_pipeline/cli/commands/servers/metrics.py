@@ -8,6 +8,7 @@ import click
 
 from ingest_pipeline.cli import _session, _settings
 from ingest_pipeline.cli._group import command
+from ingest_pipeline.cli._numbers import PORT
 from ingest_pipeline.cli._terminal import echo
 from ingest_pipeline.errors import ConfigurationError, MissingExtraError
 from ingest_pipeline.postgres.database import Database
@@ -16,7 +17,7 @@ from ingest_pipeline.postgres.database import Database
 @command
 @click.option("--once", is_flag=True, help="Print the figures and exit, for a file that another exporter serves.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
-@click.option("--port", default=9464, show_default=True, type=click.IntRange(0, 65535), help="The port.")
+@click.option("--port", default=9464, show_default=True, type=PORT, help="The port.")
 def metrics(*, once: bool, host: str, port: int) -> None:
     """Serve the figures of all corpora of the database to Prometheus at /metrics, until interrupted.
 

@@ -18,6 +18,7 @@ import yaml
 
 from ingest_pipeline.cli import _session, _settings
 from ingest_pipeline.cli._group import command, plain_command
+from ingest_pipeline.cli._numbers import PORT
 from ingest_pipeline.cli._terminal import echo
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.config.project import CodeLocation
@@ -31,7 +32,7 @@ NO_WARNING = "ignore:Function `dev_command` is superseded"
 
 
 @command
-@click.option("--port", default=3000, show_default=True, help="Port of the web server, on 127.0.0.1.")
+@click.option("--port", default=3000, show_default=True, type=PORT, help="Port of the web server, on 127.0.0.1.")
 @click.option("--demo", "of_demo", is_flag=True, help="Show the corpus of `ingest-pipeline demo`.")
 def ui(port: int, *, of_demo: bool) -> None:
     """Run Dagster's web server and daemon for the corpus, until interrupted."""
@@ -66,10 +67,9 @@ def _check_port(port: int) -> None:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
-        except (OSError, OverflowError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not between 0 and 65535"
+        except OSError as error:
             raise ConfigurationError(
-                f"Port {port} of 127.0.0.1 cannot be used: {reason}", "Choose another one with --port."
+                f"Port {port} of 127.0.0.1 cannot be used: {error.strerror}", "Choose another one with --port."
             ) from error
 
 

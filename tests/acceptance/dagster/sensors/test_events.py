@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
@@ -21,11 +22,13 @@ from ingest_pipeline.failpoints import Boundary
 from ingest_pipeline.orchestration import cursor_position, queue_readers
 from ingest_pipeline.planning.source_comparison import Planner
 from ingest_pipeline.postgres.database import Database
+from ingest_pipeline.postgres.url import parts_of, write_url
 from tests.support.dagster.cli import Cli, environment_of
 from tests.support.dagster.world import HEAD, METADATA, DagsterWorld
 from tests.support.servers.embedding_server import EmbeddingServer, Fault
 from tests.support.servers.notices import NoticeQueue
 from tests.support.servers.s3 import S3Server
+from tests.support.servers.tcp_proxy import TcpProxy
 from tests.support.world import paragraphs
 
 pytestmark = pytest.mark.promise("events")
@@ -175,6 +178,51 @@ def test_a_queue_that_does_not_answer_is_tried_again_after_growing_pauses(
         stage.listener.listen()
     assert pauses == [1.0, 2.0]
     assert sum("The queue sqs://a cannot be read: 503" in line for line in stage.lines) == 1
+
+
+@pytest.mark.parametrize("seconds", [0.0, 3.0], ids=["restart", "outage"])
+def test_a_listener_that_loses_postgres_says_so_in_two_lines_and_publishes_what_it_had_begun(
+    stage: Stage, seconds: float, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def report(line: str, _: bool) -> None:
+        stage.lines.append(line)
+        if any("1 document published" in one for one in stage.lines) and any("is back" in one for one in stage.lines):
+            ended.append(True)
+
+    def briefly(instance: dg.DagsterInstance, database: Database, _: int) -> int:
+        if ended:
+            raise KeyboardInterrupt
+        return turn(instance, database, 1)
+
+    def lose(passed: Boundary, side: str) -> None:
+        if passed is Boundary.BATCH_RECORDED and side == "before" and not lost:
+            lost.append(True)
+            proxy.refuse()
+            proxy.cut()
+            threading.Timer(seconds, proxy.forward).start()
+
+    ended, lost = list[bool](), list[bool]()
+    monkeypatch.setattr(listener_module, "_EXTEND_SECONDS", 0.1)
+    settings, parts = stage.dagster.settings, parts_of(stage.dagster.settings.database_url or "")
+    with TcpProxy("127.0.0.1", int(parts["port"])) as proxy:
+        through = settings.replace(database_url=write_url(parts | {"port": str(proxy.port)}))
+        listener = Listener(through, report)
+        turn = listener.turn
+        monkeypatch.setattr(listener, "turn", briefly)
+        stage.put("a.txt", paragraphs("alpha", 1))
+        failpoints.install(lose)
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                listener.listen()
+        finally:
+            failpoints.install(None)
+    assert len([line for line in stage.lines if "The connection to Postgres was lost (" in line]) == 1
+    assert len([line for line in stage.lines if "The connection to Postgres is back after" in line]) == 1
+    assert not any("psycopg2" in line or "\n" in line for line in stage.lines), stage.lines
+    shown = capfd.readouterr().err
+    assert "Traceback" not in shown
+    assert "psycopg2" not in shown
+    stage.check_equal()
 
 
 def test_the_sensor_requests_one_run_and_deletes_the_notices_when_it_has_published(stage: Stage) -> None:
