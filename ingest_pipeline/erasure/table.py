@@ -106,6 +106,8 @@ class _Removal:
     corpus: Corpus
     saga: UUID
     keys: Sequence[str]
+    others: Collection[str]
+    """All documents with rows in the fragments. They stay the same, because the fragments do, or `write` raises."""
     fragments: Mapping[int, FragmentState]
     files: Mapping[int, StagedFragment]
     """The file that replaces each fragment. A fragment without other rows has none."""
@@ -132,8 +134,8 @@ class _Removal:
         return Compaction(list(self.files.values()), list(self.fragments), self.schema)
 
     def record_fragments(self, connection: Connection, version: int, fragments: dict[str, int]) -> None:  # noqa: ARG002  of the protocol
-        for number, file in self.files.items():
-            documents.move_rows(connection, self.corpus.generation, old=[number], new=fragments[file.name])
+        moved = {number: fragments[file.name] for number, file in self.files.items()}
+        documents.move_rows(connection, self.corpus.generation, keys=self.others, moved=moved)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,8 +163,10 @@ def _remove_rows(corpus: Corpus, erasure: UUID, keys: Sequence[str], files: Coll
                 staged = _rewrite(corpus, saga, numbers, keys)
                 schema = corpus.table.at(head).schema
                 states = corpus.table.states(head, numbers)
+                with corpus.database.transaction() as connection:
+                    others = documents.documents_in(connection, corpus.generation, head, numbers).keys()
                 saga.prepared()
-                saga.publish(_Removal(corpus, saga.id, keys, states, staged, schema, rows))
+                saga.publish(_Removal(corpus, saga.id, keys, others, states, staged, schema, rows))
         except StaleError as error:
             if attempt == _ATTEMPTS - 1:
                 raise

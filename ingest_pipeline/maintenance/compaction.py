@@ -8,7 +8,7 @@ the old versions. Therefore a table keeps several fragments, and one maintenance
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -109,6 +109,8 @@ class _Rewritten:
     corpus: Corpus
     saga: UUID
     group: Sequence[FragmentState]
+    keys: Collection[str]
+    """The documents with rows in the group. They stay the same, because the fragments do, or `write` raises."""
     file: StagedFragment
     schema: pa.Schema
 
@@ -123,8 +125,8 @@ class _Rewritten:
         return Compaction([self.file], numbers, self.schema)
 
     def record_fragments(self, connection: Connection, version: int, fragments: dict[str, int]) -> None:  # noqa: ARG002  of the protocol
-        old = [fragment.number for fragment in self.group]
-        documents.move_rows(connection, self.corpus.generation, old=old, new=fragments[self.file.name])
+        moved = {fragment.number: fragments[self.file.name] for fragment in self.group}
+        documents.move_rows(connection, self.corpus.generation, keys=self.keys, moved=moved)
 
 
 def _rewrite(corpus: Corpus, head: int, group: Sequence[FragmentState]) -> bool:
@@ -137,7 +139,8 @@ def _rewrite(corpus: Corpus, head: int, group: Sequence[FragmentState]) -> bool:
         file = corpus.table.stage_batches(name, rows, schema)
         with boundary(Boundary.FRAGMENT_RECORDED), corpus.database.transaction() as connection:
             sagas.record_fragment(connection, saga, name=name, row_count=file.row_count)
-        return _Rewritten(corpus, saga, group, file, schema)
+            keys = documents.documents_in(connection, corpus.generation, head, numbers).keys()
+        return _Rewritten(corpus, saga, group, keys, file, schema)
 
     version = publish_maintenance(corpus, head, prepare)
     if version is not None:

@@ -215,9 +215,18 @@ def publish_documents(connection: Connection, saga: UUID, version: int, fragment
     connection.execute(query("publish_documents"), {"saga": saga, "version": version})
 
 
-def move_rows(connection: Connection, generation: str, *, old: Sequence[int], new: int) -> None:
-    """Record, for the documents at head, that one fragment replaced others."""
-    connection.execute(query("move_rows"), {"generation": generation, "old": list(old), "new": new})
+def move_rows(connection: Connection, generation: str, *, keys: Collection[str], moved: Mapping[int, int]) -> None:
+    """Record, for the documents at head, that fragments were replaced.
+
+    Args:
+        connection: In the transaction of the publication.
+        generation: The generation.
+        keys: The documents with rows in the replaced fragments, see `documents_in`. Others are not looked at, because a
+            search of all documents would take long under the lock.
+        moved: The fragment that replaced each fragment.
+    """
+    values = {"generation": generation, "keys": list(keys), "old": list(moved), "new": list(moved.values())}
+    connection.execute(query("move_rows"), values)
 
 
 def forget_superseded(connection: Connection, generation: str, oldest: int, limit: int) -> int:

@@ -1010,8 +1010,11 @@ UPDATE ingest_pipeline.document SET fragments = %(fragments)s WHERE saga = %(sag
 -- move_rows --
 UPDATE ingest_pipeline.latest_document
 SET fragments = ARRAY(
-    SELECT DISTINCT CASE WHEN f = ANY(%(old)s) THEN %(new)s ELSE f END FROM unnest(fragments) AS f ORDER BY 1)
-WHERE generation = %(generation)s AND fragments && %(old)s::bigint[]
+    SELECT DISTINCT coalesce(moved.new, f)
+    FROM unnest(fragments) AS f
+    LEFT JOIN unnest(%(old)s::bigint[], %(new)s::bigint[]) AS moved (old, new) ON moved.old = f
+    ORDER BY 1)
+WHERE generation = %(generation)s AND key = ANY(%(keys)s::text[]) AND fragments && %(old)s::bigint[]
 
 -- refresh_etag --
 UPDATE ingest_pipeline.latest_document SET etag = %(etag)s, last_modified = %(last_modified)s

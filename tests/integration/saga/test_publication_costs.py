@@ -1,4 +1,8 @@
-"""What a publication reads under the lock depends on its own documents, not on how many others the corpus has."""
+"""What a publication reads under the lock depends on its own documents, not on how many others the corpus has.
+
+Its own documents are those that an ingest publishes, or those with rows in fragments that a compaction or an erasure
+replaces.
+"""
 
 from __future__ import annotations
 
@@ -125,6 +129,7 @@ class _Corpus:
             "forget_batches": {"saga": saga},
             "publish_placed": {"saga": saga, "version": version, "keys": keys[1:], "fragments": [7]},
             "publish_documents": {"saga": saga, "version": version},
+            "move_rows": {"generation": self._generation, "keys": keys, "old": [1], "new": [9]},
             "publish_saga": {"id": saga, "base_version": version - 1, "version": version},
         }
         with self._connection.transaction(force_rollback=True):
