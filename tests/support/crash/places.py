@@ -243,7 +243,7 @@ ERASURE = {
     Boundary.VERSIONS_REMOVED: 2,
     Boundary.TABLES_REWRITTEN: 2,
     Boundary.ERASED: 1,
-    Boundary.COMMIT: 41,
+    Boundary.COMMIT: 42,
 }
 """Erasure of one of two documents, which share a fragment and an index."""
 
