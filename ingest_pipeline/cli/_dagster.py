@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from ingest_pipeline.cli._session import STORAGE_URL, dagster_environment
 from ingest_pipeline.config.corpus_config import CorpusConfig
 from ingest_pipeline.errors import ConfigurationError, DatabaseUnavailableError
+from ingest_pipeline.postgres.database import first_line
 from ingest_pipeline.postgres.url import without_password
 from ingest_pipeline.reporting.dagster_tables import complete_tables
 
@@ -51,5 +52,4 @@ def instance(settings: CorpusConfig) -> Generator[dg.DagsterInstance]:
 
 def reason_of(error: Exception) -> str:
     """The first line of what the driver says, without the driver's name. It may quote the url."""
-    said = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
-    return (str(said).splitlines() or [type(said).__name__])[0]
+    return first_line(error.orig if isinstance(error, DBAPIError) and error.orig is not None else error)

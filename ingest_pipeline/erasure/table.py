@@ -106,7 +106,7 @@ class _Removal:
     corpus: Corpus
     saga: UUID
     keys: Sequence[str]
-    others: Collection[str]
+    concerned: Collection[str]
     """All documents with rows in the fragments. They stay the same, because the fragments do, or `write` raises."""
     fragments: Mapping[int, FragmentState]
     files: Mapping[int, StagedFragment]
@@ -135,7 +135,7 @@ class _Removal:
 
     def record_fragments(self, connection: Connection, version: int, fragments: dict[str, int]) -> None:  # noqa: ARG002  of the protocol
         moved = {number: fragments[file.name] for number, file in self.files.items()}
-        documents.move_rows(connection, self.corpus.generation, keys=self.others, moved=moved)
+        documents.move_rows(connection, self.corpus.generation, keys=self.concerned, moved=moved)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,9 +164,9 @@ def _remove_rows(corpus: Corpus, erasure: UUID, keys: Sequence[str], files: Coll
                 schema = corpus.table.at(head).schema
                 states = corpus.table.states(head, numbers)
                 with corpus.database.transaction() as connection:
-                    others = documents.documents_in(connection, corpus.generation, head, numbers).keys()
+                    concerned = documents.documents_in(connection, corpus.generation, head, numbers).keys()
                 saga.prepared()
-                saga.publish(_Removal(corpus, saga.id, keys, others, states, staged, schema, rows))
+                saga.publish(_Removal(corpus, saga.id, keys, concerned, states, staged, schema, rows))
         except StaleError as error:
             if attempt == _ATTEMPTS - 1:
                 raise

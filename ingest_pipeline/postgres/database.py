@@ -194,7 +194,7 @@ class Database:
                 try:
                     connection.execute("CHECKPOINT")
                 except psycopg.errors.InsufficientPrivilege as error:
-                    skipped.append(_first_line(error))
+                    skipped.append(first_line(error))
         return skipped
 
     @property
@@ -237,7 +237,7 @@ def make_schema(url: str, name: LiteralString) -> None:
         except psycopg.errors.InsufficientPrivilege as error:
             raise ConfigurationError(
                 f"The user of the database at {place_of(address)} may not create the schema {name}: "
-                f"{_first_line(error)}",
+                f"{first_line(error)}",
                 f"Grant that user CREATE on the database, or make the schema and grant that user all on it: "
                 f"CREATE SCHEMA {name}; GRANT ALL ON SCHEMA {name} TO ...",
             ) from error
@@ -277,7 +277,7 @@ def _commit(connection: Connection) -> None:
     except psycopg.Error as error:
         if (error.sqlstate or "").startswith(_COMMIT_REFUSED):
             raise
-        raise CommitStateUnknownError(f"Postgres did not confirm COMMIT ({_first_line(error)})") from error
+        raise CommitStateUnknownError(f"Postgres did not confirm COMMIT ({first_line(error)})") from error
 
 
 # The last two: the transaction was idle for too long; the server is a standby.
@@ -302,17 +302,15 @@ def translated(url: str) -> Generator[None]:
     try:
         yield
     except (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure) as error:
-        raise DatabaseConflictError(f"Postgres ended this transaction ({_first_line(error)})") from error
+        raise DatabaseConflictError(f"Postgres ended this transaction ({first_line(error)})") from error
     except psycopg.errors.ForeignKeyViolation as error:
         if (error.diag.schema_name, error.diag.table_name) not in _OF_SAGAS:
             raise  # a user's own table, which is in this schema if the role has the schema's name
-        raise FencedError(
-            f"What this process worked on was deleted from the database ({_first_line(error)})"
-        ) from error
+        raise FencedError(f"What this process worked on was deleted from the database ({first_line(error)})") from error
     except psycopg.errors.InsufficientPrivilege as error:
         role = parts_of(url).get("user", "of this process")
         raise ConfigurationError(
-            f"The role {role} may not do this in the database at {place_of(url)}: {_first_line(error)}",
+            f"The role {role} may not do this in the database at {place_of(url)}: {first_line(error)}",
             "Nothing was changed. Use a role that may; docs/permissions.md says which role may do what.",
         ) from error
     except psycopg.errors.LockNotAvailable as error:
@@ -321,7 +319,7 @@ def translated(url: str) -> Generator[None]:
         raise DatabaseUnavailableError(f"Postgres at {place_of(url)} refuses the password") from error
     except psycopg.errors.DiskFull as error:
         raise DatabaseUnavailableError(
-            f"Postgres at {place_of(url)} has no room left: {_first_line(error)}",
+            f"Postgres at {place_of(url)} has no room left: {first_line(error)}",
             "Nothing was changed. Make room on its disk, then run again.",
         ) from error
     except PoolTimeout as error:
@@ -330,11 +328,12 @@ def translated(url: str) -> Generator[None]:
         ) from error
     except _GONE as error:
         raise DatabaseUnavailableError(
-            f"Postgres at {place_of(url)} failed: {without_password(_first_line(error), url)}"
+            f"Postgres at {place_of(url)} failed: {without_password(first_line(error), url)}"
         ) from error
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, or the name of its class. It may quote the url."""
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
@@ -360,7 +359,7 @@ def _migrate(connection: Connection, url: str) -> None:
     except psycopg.errors.InsufficientPrivilege as error:
         raise ConfigurationError(
             f"The database at {place_of(url)} lacks {len(missing)} of this program's migrations, and the role "
-            f"{parts_of(url).get('user', 'of this process')} has no right to make its tables: {_first_line(error)}",
+            f"{parts_of(url).get('user', 'of this process')} has no right to make its tables: {first_line(error)}",
             "Nothing was changed. Grant this role CREATE on the database, or run `ingest-pipeline corpora` once as the "
             "role that owns the schema ingest_pipeline; see docs/permissions.md.",
         ) from error

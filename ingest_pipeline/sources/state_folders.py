@@ -22,9 +22,8 @@ def state_folder_reason(names: Collection[str]) -> str | None:
     """
     if reason := stores_reason(names.__contains__):
         return reason
-    if "dagster.yaml" in names and _DAGSTER_CREATES.issuperset(names) and "storage/" in names:
-        return "home of Dagster"
-    return None
+    is_home = all(map(names.__contains__, _DAGSTER)) and _DAGSTER_CREATES.issuperset(names)
+    return "home of Dagster" if is_home else None
 
 
 def stores_reason(has: Callable[[str], bool]) -> str | None:

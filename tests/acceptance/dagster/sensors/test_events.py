@@ -23,6 +23,7 @@ from ingest_pipeline.orchestration import cursor_position, queue_readers
 from ingest_pipeline.planning.source_comparison import Planner
 from ingest_pipeline.postgres.database import Database
 from ingest_pipeline.postgres.url import parts_of, write_url
+from tests.support.crash.meanwhile import once_at
 from tests.support.dagster.cli import Cli, environment_of
 from tests.support.dagster.world import HEAD, METADATA, DagsterWorld
 from tests.support.servers.embedding_server import EmbeddingServer, Fault
@@ -194,14 +195,12 @@ def test_a_listener_that_loses_postgres_says_so_in_two_lines_and_publishes_what_
             raise KeyboardInterrupt
         return turn(instance, database, 1)
 
-    def lose(passed: Boundary, side: str) -> None:
-        if passed is Boundary.BATCH_RECORDED and side == "before" and not lost:
-            lost.append(True)
-            proxy.refuse()
-            proxy.cut()
-            threading.Timer(seconds, proxy.forward).start()
+    def lose() -> None:
+        proxy.refuse()
+        proxy.cut()
+        threading.Timer(seconds, proxy.forward).start()
 
-    ended, lost = list[bool](), list[bool]()
+    ended = list[bool]()
     monkeypatch.setattr(listener_module, "_EXTEND_SECONDS", 0.1)
     settings, parts = stage.dagster.settings, parts_of(stage.dagster.settings.database_url or "")
     with TcpProxy("127.0.0.1", int(parts["port"])) as proxy:
@@ -210,12 +209,8 @@ def test_a_listener_that_loses_postgres_says_so_in_two_lines_and_publishes_what_
         turn = listener.turn
         monkeypatch.setattr(listener, "turn", briefly)
         stage.put("a.txt", paragraphs("alpha", 1))
-        failpoints.install(lose)
-        try:
-            with pytest.raises(KeyboardInterrupt):
-                listener.listen()
-        finally:
-            failpoints.install(None)
+        with once_at((Boundary.BATCH_RECORDED, "before"), lose), pytest.raises(KeyboardInterrupt):
+            listener.listen()
     assert len([line for line in stage.lines if "The connection to Postgres was lost (" in line]) == 1
     assert len([line for line in stage.lines if "The connection to Postgres is back after" in line]) == 1
     assert not any("psycopg2" in line or "\n" in line for line in stage.lines), stage.lines
